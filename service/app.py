@@ -1,0 +1,103 @@
+"""The composition root: settings and an engine become an application."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service import openapi, problems
+from service.admission import Admission
+from service.engine import Engine
+from service.envelope import Envelope
+from service.errors import InvalidField, WinnowError
+from service.routes import Service, router
+from service.separation import Separator
+from service.settings import Settings
+
+# What a form has beside its file: boundaries, headers, text fields.
+_FORM_BYTES = 1024 * 1024
+
+
+def create_app(settings: Settings | None = None, engine: Engine | None = None) -> FastAPI:
+    """Build the application.
+
+    Args:
+        settings: read from the environment when None.
+        engine: served when given, and its owner closes it; else one is loaded before the first request is taken.
+    """
+    settings = settings or Settings()
+    service = Service(settings, Admission(settings.running, settings.waiting))
+    if engine is not None:
+        service.separator = Separator.of(engine, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        own = None
+        if service.separator is None:
+            # Imported here, so that an application around somebody else's engine needs no ONNX Runtime.
+            from service.loading import load_engine
+
+            own = await asyncio.to_thread(load_engine, settings)
+            service.separator = Separator.of(own, settings)
+        yield
+        service.admission.close()
+        if own is not None:
+            own.close()
+
+    app = FastAPI(
+        title="Winnow",
+        summary="Takes a recording and a phrase, gives back that sound alone.",
+        version=_version(),
+        lifespan=lifespan,
+        redoc_url=None,
+        exception_handlers={
+            WinnowError: _on_winnow_error,
+            HTTPException: _on_http_error,
+            RequestValidationError: _on_validation_error,
+        },
+    )
+    app.state.service = service
+    app.include_router(router)
+    app.add_middleware(Envelope, max_body_bytes=settings.max_upload_bytes + _FORM_BYTES)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("winnow")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        app.openapi_schema = openapi.add_schemas(document)
+    return app.openapi_schema
+
+
+async def _on_winnow_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, WinnowError)
+    return problems.response(problems.problem_of(error), request.state.request_id)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    problem = problems.problem_of_status(error.status_code, str(error.detail))
+    return problems.response(problem, request.state.request_id, dict(error.headers or {}))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    # The framework's own answer quotes the caller's input; this one does not.
+    problem = problems.problem_of(InvalidField("a parameter is not what it should be"))
+    return problems.response(problem, request.state.request_id)

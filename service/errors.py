@@ -1,0 +1,152 @@
+"""What can go wrong, without HTTP (:mod:`service.problems` has the status of each).
+
+WinnowError
+├── RequestError
+│   ├── MalformedRequest      the body cannot be read as a form
+│   ├── TooManyFiles          more than one file
+│   ├── MissingField          a field that must be there is not
+│   ├── InvalidField          a field's value is outside what it may be, or the field is unknown
+│   ├── NotMultipart          the body is something else than a form
+│   ├── NotAcceptable         no format fits the Accept header
+│   └── UploadTooLarge        more bytes than allowed
+├── AudioError
+│   ├── UnsupportedAudio      not audio, or of a kind that is not read here
+│   ├── EmptyAudio            no bytes, or no samples
+│   ├── TruncatedAudio        the file ends before its header says
+│   ├── CorruptAudio          the decoder gave up half way
+│   ├── NotFinite             a sample is NaN or infinite
+│   ├── RateOutOfRange        sample rate below or above what the model takes
+│   ├── TooManyChannels
+│   └── AudioTooLong          more seconds, or more decoded bytes, than allowed
+├── CapacityError
+│   ├── Busy                  as many requests wait as may
+│   ├── NotReady              the model is still loading
+│   └── StorageFull           no room for the request's temporary files
+├── ModelError                the model's answer is not a sound
+└── StartError                the service cannot start as configured
+"""
+
+from __future__ import annotations
+
+
+class WinnowError(Exception):
+    """Base of everything raised on purpose.
+
+    Attributes:
+        detail: one sentence for a person, with the limit where there is one; never the caller's own input.
+        field: the form field at fault, if one is.
+        limit: the bound that was passed, in the unit the detail names, or the accepted values.
+    """
+
+    def __init__(self, detail: str, *, field: str | None = None, limit: float | str | list[str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+        self.limit = limit
+
+
+class RequestError(WinnowError):
+    """The request itself is wrong."""
+
+
+class MalformedRequest(RequestError):
+    """The body cannot be read as a form."""
+
+
+class TooManyFiles(RequestError):
+    """More than one file."""
+
+
+class MissingField(RequestError):
+    """A field that must be there is not."""
+
+
+class InvalidField(RequestError):
+    """A field's value is outside what it may be, or the field is unknown."""
+
+
+class NotMultipart(RequestError):
+    """The body is something else than a form with files."""
+
+
+class NotAcceptable(RequestError):
+    """No format fits the Accept header."""
+
+
+class UploadTooLarge(RequestError):
+    """More bytes than allowed."""
+
+
+class AudioError(WinnowError):
+    """The recording is wrong."""
+
+    def __init__(self, detail: str, *, limit: float | str | list[str] | None = None) -> None:
+        super().__init__(detail, field="audio", limit=limit)
+
+
+class UnsupportedAudio(AudioError):
+    """Not audio, or of a kind that is not read here."""
+
+
+class EmptyAudio(AudioError):
+    """No bytes, or no samples."""
+
+
+class TruncatedAudio(AudioError):
+    """The file ends before its header says."""
+
+
+class CorruptAudio(AudioError):
+    """The decoder gave up half way."""
+
+
+class NotFinite(AudioError):
+    """A sample is NaN or infinite."""
+
+
+class RateOutOfRange(AudioError):
+    """Sample rate below or above what the model takes."""
+
+
+class TooManyChannels(AudioError):
+    """More channels than allowed."""
+
+
+class AudioTooLong(AudioError):
+    """More seconds, or more decoded bytes, than allowed."""
+
+
+class CapacityError(WinnowError):
+    """The service cannot take this now; later it may.
+
+    Attributes:
+        retry_after_s: whole seconds after which to try again.
+    """
+
+    def __init__(self, detail: str, *, retry_after_s: int = 5, limit: float | None = None) -> None:
+        super().__init__(detail, limit=limit)
+        self.retry_after_s = retry_after_s
+
+
+class Busy(CapacityError):
+    """As many requests wait as may."""
+
+
+class NotReady(CapacityError):
+    """The model is still loading."""
+
+
+class StorageFull(CapacityError):
+    """No room for the request's temporary files."""
+
+
+class ModelError(WinnowError):
+    """The model's answer is not a sound."""
+
+
+class StartError(WinnowError):
+    """The service cannot start as configured; the detail says how to mend it."""
+
+
+class Abandoned(BaseException):
+    """The caller has gone: unwinds a worker thread. Not an error, so no ``except Exception`` may swallow it."""

@@ -1,0 +1,141 @@
+"""What the OpenAPI document says beyond what the framework can read off: the form, the answers, an example of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service import errors
+from service.ask import OUTPUTS
+from service.formats import FORMATS, SUBTYPES, ZIP_TYPE
+from service.problems import PROBLEM_SCHEMA, openapi_responses
+from service.upload import FORM_TYPE
+
+_BINARY = {"type": "string", "format": "binary"}
+
+SEPARATE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            FORM_TYPE: {
+                "schema": {
+                    "type": "object",
+                    "required": ["audio", "prompt"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "audio": {
+                            **_BINARY,
+                            "description": "One recording: WAV, FLAC, OGG (Vorbis, Opus), MP3 or AIFF; with ffmpeg "
+                            "present also M4A and WebM. 8 to 192 kHz, up to 8 channels; /v1/info has the limits.",
+                        },
+                        "prompt": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": 8,
+                            "items": {"type": "string", "minLength": 1, "maxLength": 256},
+                            "description": "A sound, in words. Repeat the field for more stems.",
+                        },
+                        "output": {"type": "string", "enum": list(OUTPUTS), "default": OUTPUTS[0]},
+                        "format": {
+                            "type": "string",
+                            "enum": list(FORMATS),
+                            "description": "Without it the Accept header decides, and without that it is wav.",
+                        },
+                        "subtype": {
+                            "type": "string",
+                            "enum": list(SUBTYPES),
+                            "description": "Of lossless formats; pcm16 unless asked. FLAC has no float32.",
+                        },
+                    },
+                },
+                "encoding": {"prompt": {"style": "form", "explode": True}},
+                "example": {"audio": "(the file's bytes)", "prompt": ["dog barking"], "output": "target"},
+            }
+        },
+    },
+    "parameters": [
+        {
+            "name": "Accept",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "example": "audio/flac, audio/wav;q=0.5",
+        }
+    ],
+}
+
+
+def _header(description: str, example: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}, "example": example}
+
+
+def separate_responses() -> dict[int | str, dict[str, Any]]:
+    """The answers of a separation: the sounds, and every problem that can stand in their place."""
+    content = {
+        item.media_type: {"schema": _BINARY, "example": f"(the bytes of dog_barking.{item.name})"}
+        for item in FORMATS.values()
+    }
+    content[ZIP_TYPE] = {
+        "schema": _BINARY,
+        "example": "(the bytes of a zip: manifest.json, 1_dog_barking.wav, 2_rain.wav, residual.wav)",
+    }
+    success = {
+        "description": "The sound, or a zip of several with manifest.json",
+        "content": content,
+        "headers": {
+            "X-Request-ID": _header("the caller's, or a new one", "4f1c9a7e2b"),
+            "Server-Timing": _header("milliseconds by stage", "upload;dur=3.1, decode;dur=8.2, separate;dur=201.0"),
+            "X-Model-Version": _header("of the bundle", "0f3a1b2c4d5e"),
+            "X-Embedding-Cache": _header("for each prompt: hit-local, hit-redis or miss", "hit-local, miss"),
+            "X-Presence": _header("for each prompt: how surely it is heard, 0 to 1", "0.931, 0.020"),
+            "X-Audio-Duration": _header("seconds", "10.000000"),
+        },
+    }
+    kinds = (
+        errors.MalformedRequest,
+        errors.TooManyFiles,
+        errors.NotAcceptable,
+        errors.UploadTooLarge,
+        errors.AudioTooLong,
+        errors.NotMultipart,
+        errors.UnsupportedAudio,
+        errors.CorruptAudio,
+        errors.MissingField,
+        errors.InvalidField,
+        errors.EmptyAudio,
+        errors.TruncatedAudio,
+        errors.NotFinite,
+        errors.RateOutOfRange,
+        errors.TooManyChannels,
+        errors.ModelError,
+        errors.Busy,
+        errors.NotReady,
+        errors.StorageFull,
+    )
+    return {200: success, **openapi_responses(*kinds)}
+
+
+def json_responses(example: dict[str, Any], may_wait: bool) -> dict[int | str, dict[str, Any]]:
+    """The answers of a path that says something in JSON."""
+    success = {
+        "description": "",
+        "content": {"application/json": {"schema": {"type": "object"}, "example": example}},
+    }
+    return {200: success, **openapi_responses(*([errors.NotReady] if may_wait else []))}
+
+
+def add_schemas(document: dict[str, Any]) -> dict[str, Any]:
+    """Put in the schemas that the responses refer to."""
+    document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+    return document
+
+
+HEALTH = {"status": "alive"}
+READY = {"status": "ready"}
+INFO = {
+    "model": "winnow-base",
+    "model_version": "0f3a1b2c4d5e",
+    "provider": "CPUExecutionProvider",
+    "cache": {"entries": 3, "max_entries": 1024, "redis": "closed"},
+    "limits": {"max_audio_s": 3600.0, "max_channels": 8, "max_prompts": 8},
+}
+MODELS = {"models": [{"name": "winnow-base", "version": "0f3a1b2c4d5e"}]}

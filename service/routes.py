@@ -1,0 +1,165 @@
+"""The paths: separation, and what the service says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from service import openapi
+from service.admission import Admission, Call
+from service.ask import FIELDS, OUTPUTS, PromptLimits, read_ask
+from service.container import READ_HERE
+from service.errors import NotReady
+from service.formats import FORMATS, SUBTYPES
+from service.sending import AnswerResponse
+from service.separation import Separator, Timings
+from service.settings import Settings
+from service.upload import read_upload
+from service.workspace import Workspace
+
+
+@dataclass
+class Service:
+    """What the routes share: made by ``create_app``, filled in when the model is loaded."""
+
+    settings: Settings
+    admission: Admission
+    separator: Separator | None = None
+
+    def require_ready(self) -> Separator:
+        """The separator, or NotReady."""
+        if self.separator is None or not self.separator.engine.ready:
+            raise NotReady("the model is loading", retry_after_s=2)
+        return self.separator
+
+
+router = APIRouter()
+
+
+def _service(request: Request) -> Service:
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+async def separate(request: Request) -> Response:
+    """Take a recording and the names of sounds; give those sounds alone.
+
+    One sound comes back as itself, several as a zip in the order of the prompts with a manifest, the residual last.
+    Sounds and residual add up to the recording, sample by sample, within one step of a lossless format.
+    """
+    service = _service(request)
+    separator = service.require_ready()
+    service.admission.require_room()
+    timings = Timings()
+    started = time.perf_counter()
+    async with read_upload(request) as (file, fields):
+        timings.stages["upload"] = 1_000 * (time.perf_counter() - started)
+        ask = read_ask(
+            fields,
+            request.headers.get("accept"),
+            PromptLimits(service.settings.max_prompts, service.settings.max_prompt_chars),
+        )
+        call = Call()
+        watch = asyncio.ensure_future(_abandon_when_gone(request, call))
+        workspace = await asyncio.to_thread(Workspace)
+        try:
+            queued = time.perf_counter()
+
+            def work() -> AnswerResponse:
+                timings.stages["queue"] = 1_000 * (time.perf_counter() - queued)
+                answer = separator.run(file, ask, workspace.path, call.check, timings)
+                headers = {
+                    "Server-Timing": timings.header(),
+                    "X-Model-Version": separator.engine.version,
+                    "X-Embedding-Cache": ", ".join(answer.cache_states),
+                    "X-Presence": ", ".join(f"{score:.3f}" for score in answer.presence),
+                    "X-Audio-Duration": f"{answer.recording.duration_s:.6f}",
+                }
+                return AnswerResponse(answer, workspace, headers)
+
+            return await service.admission.run(work, call)
+        except BaseException:
+            workspace.close()
+            raise
+        finally:
+            watch.cancel()
+
+
+async def _abandon_when_gone(request: Request, call: Call) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+    call.abandon()
+
+
+async def healthz() -> Response:
+    """Whether the process answers; says nothing of the model."""
+    return JSONResponse({"status": "alive"})
+
+
+async def readyz(request: Request) -> Response:
+    """Whether a separation would be taken: the model is loaded and warm."""
+    _service(request).require_ready()
+    return JSONResponse({"status": "ready"})
+
+
+async def info(request: Request) -> Response:
+    """The limits in force, the formats, and what runs the model."""
+    service = _service(request)
+    engine = service.require_ready().engine
+    settings = service.settings
+    return JSONResponse(
+        {
+            "model": engine.about.get("name"),
+            "model_version": engine.version,
+            "provider": engine.network.provider,
+            "fields": list(FIELDS),
+            "formats": {name: list(item.subtypes) for name, item in FORMATS.items()},
+            "subtypes": list(SUBTYPES),
+            "outputs": list(OUTPUTS),
+            "reads": [*READ_HERE, *(["M4A", "WebM"] if service.require_ready().transcoder.found else [])],
+            "cache": engine.cache_info(),
+            "limits": {
+                "max_upload_bytes": settings.max_upload_bytes,
+                "max_audio_s": settings.max_audio_s,
+                "max_decoded_bytes": settings.max_decoded_bytes,
+                "max_channels": settings.max_channels,
+                "max_prompts": settings.max_prompts,
+                "max_prompt_chars": settings.max_prompt_chars,
+                "min_sample_rate": engine.signal.min_rate,
+                "max_sample_rate": engine.signal.max_rate,
+                "running": settings.running,
+                "waiting": settings.waiting,
+            },
+        }
+    )
+
+
+async def models(request: Request) -> Response:
+    """The model in service: its name, version, files with their hashes, training data and evaluation."""
+    return JSONResponse({"models": [_service(request).require_ready().engine.about]})
+
+
+for _path in ("/separate", "/v1/separate"):
+    router.add_api_route(
+        _path,
+        separate,
+        methods=["POST"],
+        operation_id=_path.strip("/").replace("/", "_"),
+        response_class=Response,
+        responses=openapi.separate_responses(),
+        openapi_extra=openapi.SEPARATE_BODY,
+    )
+for _path, _endpoint, _example in (
+    ("/healthz", healthz, openapi.HEALTH),
+    ("/readyz", readyz, openapi.READY),
+    ("/v1/info", info, openapi.INFO),
+    ("/v1/models", models, openapi.MODELS),
+):
+    router.add_api_route(
+        _path, _endpoint, methods=["GET"], responses=openapi.json_responses(_example, may_wait=_path != "/healthz")
+    )

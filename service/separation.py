@@ -1,0 +1,173 @@
+"""From a file and an ask to an answer on disk: the one path that HTTP and the command line share.
+
+Blocks go through: an hour is decoded to disk, read back a block at a time, masked, and written to its stems' files, so
+that memory does not grow with length.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from model.spectral import MaskStream
+from service.answer import Answer, Stem, file_names, manifest_of, pack
+from service.ask import Ask
+from service.decode import AudioLimits, decode
+from service.embedding import Embedding
+from service.encode import StemWriter
+from service.engine import Engine
+from service.errors import ModelError, StorageFull
+from service.ffmpeg import Transcoder
+from service.formats import ZIP_TYPE
+from service.quantise import to_steps, with_residual
+from service.recording import Recording
+from service.settings import Settings
+
+_SPARE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass
+class Timings:
+    """Milliseconds by stage, in the order they were first measured."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[stage] = self.stages.get(stage, 0.0) + 1_000 * (time.perf_counter() - start)
+
+    def header(self) -> str:
+        """As a Server-Timing header."""
+        return ", ".join(f"{stage};dur={duration:.1f}" for stage, duration in self.stages.items())
+
+
+@dataclass(frozen=True)
+class Separator:
+    """An engine with the limits and tools around it."""
+
+    engine: Engine
+    limits: AudioLimits
+    transcoder: Transcoder
+
+    @classmethod
+    def of(cls, engine: Engine, settings: Settings) -> Separator:
+        """Put one together as the settings say."""
+        limits = AudioLimits(
+            engine.signal.min_rate,
+            engine.signal.max_rate,
+            settings.max_audio_s,
+            settings.max_channels,
+            settings.max_decoded_bytes,
+        )
+        return cls(engine, limits, Transcoder(settings.ffmpeg, settings.ffmpeg_timeout_s, settings.max_decoded_bytes))
+
+    def run(
+        self, file: BinaryIO, ask: Ask, folder: Path, check: Callable[[], None], timings: Timings | None = None
+    ) -> Answer:
+        """Separate ``file`` into ``folder``.
+
+        Args:
+            file: the recording, with a file descriptor.
+            ask: what to do with it.
+            folder: takes all temporary files, and the answer.
+            check: called often; whatever it raises ends the work.
+            timings: takes the time of each stage.
+
+        Raises:
+            WinnowError: one of its kinds.
+        """
+        timings = timings or Timings()
+        try:
+            with timings.measure("decode"):
+                recording = decode(file, folder, self.limits, self.transcoder, check)
+            ask.encoding.check_carries(recording.n_channels)
+            self._check_room(recording, ask, folder)
+            with timings.measure("embed"):
+                embeddings, states = self.engine.embed(ask.prompts)
+            with timings.measure("separate"):
+                stems, presence = self._write_stems(recording, ask, embeddings, folder, check)
+            recording.path.unlink()
+            with timings.measure("pack"):
+                path, media_type = stems[0].path, ask.encoding.format.media_type
+                if len(stems) > 1 or ask.zip_wanted:
+                    path = pack(stems, manifest_of(stems, recording, ask, self.engine.version), folder)
+                    media_type = ZIP_TYPE
+            return Answer(path, media_type, path.name, presence, states, recording)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull("no room for the request's temporary files", retry_after_s=30) from error
+            raise
+
+    def _check_room(self, recording: Recording, ask: Ask, folder: Path) -> None:
+        """libsndfile says little when a disk is full, so ask before."""
+        bytes_a_sample = (ask.encoding.pcm_bits or 32) // 8
+        needed = recording.n_samples * recording.n_channels * bytes_a_sample * (ask.n_files + 1)
+        if shutil.disk_usage(folder).free < needed + _SPARE_BYTES:
+            raise StorageFull("no room for the request's temporary files", retry_after_s=30, limit=needed)
+
+    def _write_stems(
+        self, recording: Recording, ask: Ask, embeddings: list[Embedding], folder: Path, check: Callable[[], None]
+    ) -> tuple[list[Stem], list[float]]:
+        """Write every sound that is asked for; returns them, and each prompt's presence."""
+        rate, n_channels, n_samples = recording.sample_rate, recording.n_channels, recording.n_samples
+        paths = [folder / name for name in file_names(ask)]
+        listening = self.engine.listen(embeddings, check)
+        stream = MaskStream(self.engine.signal, rate, n_channels, len(embeddings), listening.mask)
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(StemWriter(path, ask.encoding, rate, n_channels, n_samples)) for path in paths
+            ]
+            position = 0
+            for stems in _separated(stream, recording, check):
+                mixture = recording.read(position, stems.shape[2])
+                position += stems.shape[2]
+                for writer, part in zip(writers, parts(stems, mixture, ask), strict=True):
+                    writer.write(part)
+        presence = listening.presence()
+        prompts: list[tuple[str | None, float | None]] = []
+        if ask.wants_stems:
+            prompts += zip(ask.prompts, presence, strict=True)
+        if ask.wants_residual:
+            prompts.append((None, None))
+        return [Stem(prompt, path, score) for (prompt, score), path in zip(prompts, paths, strict=True)], presence
+
+
+def _separated(stream: MaskStream, recording: Recording, check: Callable[[], None]) -> Iterator[np.ndarray]:
+    for block in recording.blocks():
+        check()
+        yield stream.push(block)
+    yield stream.finish()
+
+
+def parts(stems: np.ndarray, mixture: np.ndarray, ask: Ask) -> list[np.ndarray]:
+    """What is written of a block: the stems, the residual, or both, in the encoding's steps where it has them.
+
+    Shape:
+        stems [P, C, T] and mixture [C, T] float32; returns arrays [C, T], int32 or float32.
+
+    Raises:
+        ModelError: a sample is not finite.
+    """
+    if not np.isfinite(stems).all():
+        raise ModelError("the model's answer is not finite")
+    bits = ask.encoding.pcm_bits
+    if not ask.wants_residual:
+        return [*(stems if bits is None else to_steps(stems, bits))]
+    if bits is None:
+        residual = mixture - stems.sum(axis=0)
+    else:
+        stems, residual = with_residual(stems, mixture, bits)
+    return [*(stems if ask.wants_stems else ()), residual]

@@ -1,0 +1,57 @@
+"""Reading the form: one file on disk, and text fields."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import BinaryIO
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from service.errors import InvalidField, MalformedRequest, MissingField, NotMultipart, TooManyFiles
+
+FORM_TYPE = "multipart/form-data"
+_MAX_FIELDS = 128
+_MAX_FIELD_BYTES = 64 * 1024
+
+
+@asynccontextmanager
+async def read_upload(request: Request) -> AsyncIterator[tuple[BinaryIO, dict[str, list[str]]]]:
+    """Read the body; yields the file ``audio``, which is gone afterwards, and the text fields by name.
+
+    Raises:
+        NotMultipart: the body is another kind of thing.
+        MalformedRequest: the form cannot be parsed, or has too many or too long fields.
+        TooManyFiles: ``audio`` is there more than once.
+        MissingField: ``audio`` is not there.
+        InvalidField: ``audio`` is text, or another field is a file.
+    """
+    content_type = request.headers.get("content-type", "")
+    if content_type and content_type.partition(";")[0].strip().lower() != FORM_TYPE:
+        raise NotMultipart(f"send {FORM_TYPE}", field="Content-Type", limit=FORM_TYPE)
+    try:
+        # One file more than allowed is read, so as to tell two files from a broken form.
+        form = await request.form(max_files=2, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
+    except HTTPException as error:
+        raise MalformedRequest(str(error.detail)) from error
+    try:
+        texts: dict[str, list[str]] = {}
+        files: list[UploadFile] = []
+        for name, value in form.multi_items():
+            if isinstance(value, str):
+                texts.setdefault(name, []).append(value)
+            elif name == "audio":
+                files.append(value)
+            else:
+                raise InvalidField("only audio is a file", field=name if name == "prompt" else None, limit="text")
+        if "audio" in texts:
+            raise InvalidField("audio must be a file (curl: -F audio=@mix.wav)", field="audio", limit="a file")
+        if not files:
+            raise MissingField("send a recording (curl: -F audio=@mix.wav)", field="audio", limit=1)
+        if len(files) > 1:
+            raise TooManyFiles("send one file", field="audio", limit=1)
+        yield files[0].file, texts
+    finally:
+        await form.close()

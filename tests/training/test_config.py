@@ -1,0 +1,37 @@
+"""Configs are strict: a wrong key or type is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.config import TrainConfig, read_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
+
+
+def test_the_shipped_recipe_reads() -> None:
+    base = next(path for path in CONFIGS if path.stem == "base")
+    config = read_config(TrainConfig, base)
+    assert config.network.kind == "base" and sum(config.mixing.shares.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("stepps = 3", "stepps"), ("steps = 'many'", "steps"), ("[network]\nkind = 'other'", "other"), ("[mixing]\nx = 1", "x")],
+)
+def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=named):
+        read_config(TrainConfig, path)
+
+
+def test_overrides_win_and_none_is_no_override(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("steps = 5")
+    assert read_config(TrainConfig, path, {"steps": 9, "seed": None}).steps == 9
+    assert read_config(TrainConfig, path, {"steps": None}).steps == 5
+    with pytest.raises(ValueError, match="no config file"):
+        read_config(TrainConfig, tmp_path / "missing.toml")

@@ -1,0 +1,1 @@
+"""Everything that needs data or gradients: mixing, losses, the loop, evaluation and export."""

@@ -1,0 +1,151 @@
+"""Write a bundle from checkpoints: ``python -m training.export --separator FILE --embedder FOLDER --out FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from model.bundle import Bundle
+from model.embedder.compact import CompactEmbedder
+from model.export import Card, Towers, export_bundle
+from model.spec import SignalSpec
+from training import checkpoint
+from training.card import model_card, training_data
+from training.config import read_config
+
+_PARTS = 4  # three graphs and the directory
+_FRONT_END = ("window_s", "hop_s", "n_bins", "n_bands", "linear_hz")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What goes into a bundle and where it is written; paths are relative to the current directory.
+
+    ``averaged`` takes the separator's averaged weights; ``half`` stores weights in half precision; ``card`` is a
+    Markdown file that becomes the bundle's README, else one is generated; ``evaluation`` lists JSON files of figures.
+    """
+
+    separator: str = "runs/separator/best.pt"
+    embedder: str = "runs/embedder"
+    out: str = "runs/bundle"
+    name: str = "winnow-base"
+    sounds: str = "../shared/sounds"
+    card: str = ""
+    evaluation: tuple[str, ...] = ()
+    averaged: bool = True
+    half: bool = True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status, 2 where nothing can be exported."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export", description="Write a bundle from the checkpoints of separator and embedder."
+    )
+    parser.add_argument("config", type=Path, nargs="?", help="TOML file of an ExportConfig; flags win over it")
+    parser.add_argument("--separator", help="checkpoint file, from python -m training.train")
+    parser.add_argument("--embedder", help="folder, from python -m training.embed")
+    parser.add_argument("--out", help="the bundle's directory; a bundle that is there is replaced")
+    parser.add_argument("--name", help="of the model")
+    parser.add_argument("--sounds", help="the sound pack trained on: its sources and licences go into the bundle")
+    parser.add_argument("--card", help="Markdown file that becomes the bundle's README.md; generated if not given")
+    parser.add_argument("--evaluation", action="append", help="JSON file of figures to put in; may be repeated")
+    parser.add_argument("--raw", dest="averaged", action="store_const", const=False, help="last weights, not averaged")
+    parser.add_argument("--full", dest="half", action="store_const", const=False, help="store weights as float32")
+    options = vars(parser.parse_args(arguments))
+    try:
+        config = read_config(ExportConfig, options.pop("config"), options)
+        export(config)
+    except ValueError as error:
+        print(f"training.export: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def export(config: ExportConfig) -> Bundle:
+    """Load, export, check and write.
+
+    Raises:
+        ValueError: a checkpoint or file is missing or unfit, or a graph does not give its module's numbers.
+    """
+    path = Path(config.separator)
+    separator, network, signal = checkpoint.load_separator(path, ema=config.averaged)
+    embedder = CompactEmbedder.load(config.embedder)
+    check_front_ends(signal, embedder.signal)
+    state = checkpoint.load(path)
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    commit = checkpoint.git_commit()
+    data, evaluation = training_data(Path(config.sounds)), read_figures(config.evaluation)
+    about = {
+        "created": created,
+        "code": commit,
+        "training steps": state.get("step", "unknown"),
+        "parameters": f"{sum(parameter.numel() for parameter in separator.parameters()):,}",
+        "network": f"{network.kind}, {network.conditioning}",
+        "embedder": f"{embedder.spec.kind}, {embedder.spec.embedding_features} features",
+    }
+    text = read_text(config.card) if config.card else model_card(config.name, about, data, evaluation)
+    card = Card(config.name, created, commit, data, evaluation, text)
+    with tqdm(total=_PARTS, desc="export", unit="part") as bar:
+
+        def progress(line: str) -> None:
+            bar.write(line)
+            bar.update()
+
+        out = Path(config.out)
+        return export_bundle(
+            out, separator, network, signal, towers_of(embedder), card, half=config.half, progress=progress
+        )
+
+
+def towers_of(embedder: CompactEmbedder) -> Towers:
+    """The parts of an embedder as the exporter takes them."""
+    tokenizer = embedder.tokenizer.tokenizer
+    return Towers(
+        embedder.spec, embedder.text_tower, embedder.audio_tower, tokenizer.to_str(), int(tokenizer.get_vocab_size())
+    )
+
+
+def check_front_ends(separator: SignalSpec, embedder: SignalSpec) -> None:
+    """Raise ValueError unless both hear the same bands: at work they are computed once."""
+    for name in _FRONT_END:
+        ours, theirs = getattr(separator, name), getattr(embedder, name)
+        if ours != theirs:
+            raise ValueError(f"separator and embedder must hear the same bands: {name} is {ours} and {theirs}")
+
+
+def read_figures(paths: tuple[str, ...]) -> dict[str, Any]:
+    """Figures of each JSON file under the file's name; of a single file, as they are.
+
+    Raises:
+        ValueError: a file is missing or holds no JSON object.
+    """
+    figures = {}
+    for path in paths:
+        try:
+            figures[Path(path).stem] = json.loads(read_text(path))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: not JSON: {error}") from error
+        if not isinstance(figures[Path(path).stem], dict):
+            raise ValueError(f"{path}: must hold a JSON object")
+    return next(iter(figures.values())) if len(figures) == 1 else figures
+
+
+def read_text(path: str) -> str:
+    """A file's text; raises ValueError naming it where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    sys.exit(main())

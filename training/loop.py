@@ -1,0 +1,150 @@
+"""The training loop: steps, averaged weights, checkpoints and validation. What is learned comes in as parts."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from training import checkpoint
+from training.config import OptimiserConfig, TrainConfig
+from training.mixing import Sampler
+from training.modes import MODES, Mode, Parts
+from training.validation import Validation
+
+
+def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
+    """Trapezoid: linear warm-up, constant, linear fall to zero at ``steps``."""
+    fall = max(1, math.ceil(config.cooldown * steps))
+    return config.learning_rate * min(1.0, (step + 1) / config.warmup_steps, max(0.0, (steps - step) / fall))
+
+
+class Average:
+    """Exponential moving average of weights and buffers, warmed up so that early steps do not weigh on it."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move towards the module's present state."""
+        weight = 1.0 - min(self.decay, (1 + step) / (10 + step))
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                self.state[name].lerp_(value, weight)
+            else:
+                self.state[name].copy_(value)
+
+
+class Loop:
+    """Trains ``parts.separator`` on batches of ``sampler``; resumes from ``out/checkpoint.pt`` when it is there."""
+
+    def __init__(self, config: TrainConfig, parts: Parts, sampler: Sampler, validation: Validation | None) -> None:
+        self.config, self.parts, self.sampler, self.validation = config, parts, sampler, validation
+        self.mode: Mode = MODES[config.mode]
+        self.out = Path(config.out)
+        self.optimiser = torch.optim.AdamW(
+            _decay_groups(parts.separator, config.optimiser.weight_decay), lr=config.optimiser.learning_rate
+        )
+        self.average = Average(parts.separator, config.optimiser.ema)
+        self.step = 0
+        self.best = -math.inf
+        if (self.out / "checkpoint.pt").exists():
+            self._resume()
+
+    def run(self) -> None:
+        """Train to ``config.steps``, a checkpoint at the end; the batch of the next step is mixed meanwhile."""
+        config = self.config
+        with (
+            ThreadPoolExecutor(1) as mixer,
+            tqdm(total=config.steps, initial=self.step, desc="training", unit="step", mininterval=5) as bar,
+        ):
+            pending = mixer.submit(self.sampler.sample, self.step)
+            started, recent = time.monotonic(), []
+            while self.step < config.steps:
+                batch = pending.result()
+                pending = mixer.submit(self.sampler.sample, self.step + 1)
+                figures = self._step(batch)
+                recent.append(figures)
+                self.step += 1
+                bar.update()
+                if self.step % config.checkpoint_every == 0 or self.step == config.steps:
+                    mean = {name: float(np.mean([row[name] for row in recent])) for name in figures}
+                    self._log({**mean, "seconds": time.monotonic() - started})
+                    bar.set_postfix({name: f"{value:.3g}" for name, value in mean.items()})
+                    started, recent = time.monotonic(), []
+                    self._save("checkpoint.pt")
+                if self.step % config.validate_every == 0 or self.step == config.steps:
+                    self._validate()
+
+    def _step(self, batch: Any) -> dict[str, float]:
+        rate = learning_rate(self.step, self.config.steps, self.config.optimiser)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.parts.separator.train()
+        loss, figures = self.mode(self.parts, batch, self.config.losses)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss of step {self.step} is {float(loss)}: lower learning_rate or clip_norm")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parts.separator.parameters(), self.config.optimiser.clip_norm)
+        self.optimiser.step()
+        self.average.update(self.parts.separator, self.step)
+        return {**figures, "gradient_norm": float(norm), "learning_rate": rate}
+
+    def _validate(self) -> None:
+        if self.validation is None:
+            return
+        figures = self.validation.score(self.parts, self.average.state)
+        self._log(figures)
+        tqdm.write(f"step {self.step}: " + ", ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+        if figures["sdri"] > self.best:
+            self.best = figures["sdri"]
+            self._save("best.pt")
+
+    def _log(self, figures: dict[str, float]) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        with (self.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps({"step": self.step, **figures}) + "\n")
+
+    def _save(self, name: str) -> None:
+        checkpoint.save(
+            self.out / name,
+            {
+                "step": self.step,
+                "best": self.best,
+                "config": checkpoint.plain(self.config),
+                "network": self.config.network.to_json(),
+                "signal": self.config.signal.to_json(),
+                "model": self.parts.separator.state_dict(),
+                "ema": self.average.state,
+                "optimiser": self.optimiser.state_dict(),
+            },
+        )
+
+    def _resume(self) -> None:
+        state = checkpoint.load(self.out / "checkpoint.pt")
+        if state["network"] != self.config.network.to_json() or state["signal"] != self.config.signal.to_json():
+            raise ValueError(f"{self.out}/checkpoint.pt has another network or signal than the config; give another --out")
+        self.parts.separator.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average.state = state["ema"]
+        self.step, self.best = state["step"], state["best"]
+
+
+def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights of convolutions and linears decay; biases, norms and positions do not."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
