@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.spec import SignalSpec
 from model.bands import filterbank
+from model.spec import SignalSpec
 
 
 class BandAnalysis(nn.Module):
@@ -78,6 +78,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second[1].weight)
 
     def forward(self, x: Tensor, film: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Refine ``x``."""
         hidden = self.first(x)
         if film is not None:
             scale, shift = film
@@ -101,6 +102,7 @@ class SelfAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Let every position see every other."""
         sequence = self.norm(x.flatten(2).transpose(1, 2))
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.project(sequence).chunk(3, dim=-1)
@@ -125,6 +127,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, tokens: Tensor, padding: Tensor) -> Tensor:
+        """Let every position see the prompt's words."""
         sequence = self.norm(x.flatten(2).transpose(1, 2))
         query = self.query(sequence).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = (

@@ -1,4 +1,4 @@
-"""The separator: a conditional U-Net on band amplitudes, Head and Modulator as in arXiv 2404.01740, section 3 and figure 3.
+"""The separator: a conditional U-Net on band amplitudes, with Head and Modulator as in arXiv 2404.01740, section 3.
 
 What differs from the paper in the ``base`` network: 128 bands instead of 256 linear bins; the decoder reduces channels
 before it convolves; batch normalisation that serving folds away; the Head runs once a window however many prompts are
@@ -6,6 +6,8 @@ asked; a key-padding mask; FiLM (1709.07871) of the pooled prompt as an alternat
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +61,7 @@ class Conditioner(nn.Module):
     def forward(
         self, x: Tensor, prompt: Tensor, tokens: Tensor | None, padding: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Let the prompt in; returns the features and, where FiLM is used, its scale and shift ``[B, C]``."""
         if self.attend:
             assert tokens is not None and padding is not None
             x = self.cross(x, tokens, padding)
@@ -80,6 +83,7 @@ class EncoderLevel(nn.Module):
         self.block = ResidualBlock(outputs)
 
     def forward(self, x: Tensor, film: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Encode one level."""
         return self.block(functional.relu_(self.down(x)), film)
 
 
@@ -94,6 +98,7 @@ class ModulatorLevel(nn.Module):
         self.attention = SelfAttention(outputs, spec.attention_heads)
 
     def forward(self, x: Tensor, prompt: Tensor, tokens: Tensor | None, padding: Tensor | None) -> Tensor:
+        """Encode one level under the prompt."""
         x = functional.relu_(self.down(x))
         x, film = self.condition(x, prompt, tokens, padding)
         return self.attention(self.block(x, film))
@@ -110,6 +115,7 @@ class DecoderLevel(nn.Module):
         self.block = ResidualBlock(outputs)
 
     def forward(self, x: Tensor, skip: Tensor, prompt: Tensor) -> Tensor:
+        """Decode one level; ``skip`` has been through ``self.skip``."""
         x = functional.interpolate(self.reduce(x), scale_factor=2.0, mode="nearest")
         x, film = self.condition(functional.relu_(x + skip), prompt, None, None)
         return self.block(x, film)
@@ -123,10 +129,11 @@ class Head(nn.Module):
         first = spec.channels[0]
         self.stem = convolution(1, first, kernel=5, stride=2)
         self.place = nn.Parameter(torch.zeros(1, first, signal.n_bands // 2, 1))  # what is low and what is high
-        pairs = zip(spec.channels[: spec.head_levels], spec.channels[1 : spec.head_levels], strict=False)
-        self.levels = nn.ModuleList(EncoderLevel(inputs, outputs) for inputs, outputs in pairs)
+        levels = pairwise(spec.channels[: spec.head_levels])
+        self.levels = nn.ModuleList(EncoderLevel(inputs, outputs) for inputs, outputs in levels)
 
     def forward(self, bands: Tensor) -> list[Tensor]:
+        """Encode what no prompt changes."""
         x = functional.relu_(self.stem(compress(bands)) + self.place)
         skips = [x]
         for level in self.levels:
@@ -153,7 +160,7 @@ class ConditionalUNet(nn.Module):
         )
         deep = spec.channels[spec.head_levels - 1 :]
         self.modulator = nn.ModuleList(
-            ModulatorLevel(spec, inputs, outputs, hidden) for inputs, outputs in zip(deep, deep[1:], strict=False)
+            ModulatorLevel(spec, inputs, outputs, hidden) for inputs, outputs in pairwise(deep)
         )
         widths = [*spec.decoder_channels, spec.channels[-1]]
         self.decoder = nn.ModuleList(
@@ -167,6 +174,7 @@ class ConditionalUNet(nn.Module):
     def forward(
         self, bands: Tensor, pooled: Tensor, tokens: Tensor | None = None, padding: Tensor | None = None
     ) -> Tensor:
+        """Estimate the mask of each prompt."""
         n_batch, n_prompts = pooled.shape[0], pooled.shape[1]
         prompt = self.prompt(functional.normalize(pooled, dim=-1).flatten(0, 1) * pooled.shape[-1] ** 0.5)
         if tokens is not None and padding is not None:

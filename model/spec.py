@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 
 class _JsonSpec:
-    """JSON round trip for frozen dataclasses of plain values: strict, so that a stray key is an error, not a surprise."""
+    """JSON round trip for frozen dataclasses of plain values; strict, so that a stray key is an error."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON values."""
@@ -114,10 +114,10 @@ class NetworkSpec(_JsonSpec):
 
 @dataclass(frozen=True)
 class EmbedderSpec(_JsonSpec):
-    """The joint audio-text embedder: what the text tower takes and what both towers give.
+    """The joint audio-text embedder: what the text tower takes and both towers give.
 
-    ``max_tokens`` counts the two special tokens; ``logit_scale`` multiplies cosines into logits; ``embedding_features``
-    is E, ``token_features`` is D.
+    ``max_tokens`` counts the two special tokens; ``logit_scale`` multiplies cosines into logits;
+    ``embedding_features`` is E, ``token_features`` is D.
     """
 
     kind: str = "compact"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ from model.spec import SignalSpec
 from service.embedding import Embedding, join
 from service.errors import ModelError
 from service.text_cache import TextCache
+from service.turns import Turns
 
 
 class Network(Protocol):
@@ -52,7 +52,7 @@ class Engine:
         self.version = version
         self.about = about
         self._cache = cache
-        self._turn = threading.Lock()
+        self.turns = Turns()
         self.ready = False
 
     def warm_up(self) -> None:
@@ -82,7 +82,7 @@ class Engine:
         Raises:
             ModelError: a number is not finite.
         """
-        with self._turn:
+        with self.turns.take():
             try:
                 mask = self.network.mask(bands, embedding)
             except FloatingPointError as error:

@@ -8,9 +8,16 @@ from service import errors
 from service.ask import OUTPUTS
 from service.formats import FORMATS, SUBTYPES, ZIP_TYPE
 from service.problems import PROBLEM_SCHEMA, openapi_responses
+from service.settings import Settings
 from service.upload import FORM_TYPE
 
 _BINARY = {"type": "string", "format": "binary"}
+
+
+def _default(setting: str) -> Any:
+    """What a setting is unless the operator says otherwise."""
+    return Settings.model_fields[setting].default
+
 
 SEPARATE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -30,8 +37,8 @@ SEPARATE_BODY: dict[str, Any] = {
                         "prompt": {
                             "type": "array",
                             "minItems": 1,
-                            "maxItems": 8,
-                            "items": {"type": "string", "minLength": 1, "maxLength": 256},
+                            "maxItems": _default("max_prompts"),
+                            "items": {"type": "string", "minLength": 1, "maxLength": _default("max_prompt_chars")},
                             "description": "A sound, in words. Repeat the field for more stems.",
                         },
                         "output": {"type": "string", "enum": list(OUTPUTS), "default": OUTPUTS[0]},
@@ -52,15 +59,6 @@ SEPARATE_BODY: dict[str, Any] = {
             }
         },
     },
-    "parameters": [
-        {
-            "name": "Accept",
-            "in": "header",
-            "required": False,
-            "schema": {"type": "string"},
-            "example": "audio/flac, audio/wav;q=0.5",
-        }
-    ],
 }
 
 

@@ -18,7 +18,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW on a trapezoid: linear warm-up, constant, then a linear fall to zero over the last ``cooldown`` of the steps.
+    """AdamW on a trapezoid: linear warm-up, constant, a linear fall to zero over the last ``cooldown`` of the steps.
 
     The fall can be moved by resuming with another number of steps.
     """

@@ -7,9 +7,7 @@ hash of the text and not by a generator, so that a larger corpus contains the sm
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,27 +51,24 @@ SOUND_VERBS = (
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Where WordNet's ``data.*`` files lie and how many texts of each kind are taken, common words all of them;
-    ``held_out`` is the share of the texts kept for judging."""
+    """Where WordNet's ``data.*`` files lie and how many texts of each kind are taken; ``held_out`` is the share of the
+    texts kept for judging."""
 
     wordnet: str = "/usr/share/wordnet"
-    rare: int = 12_000
+    lemmas: int = 35_000
     clauses: int = 45_000
     examples: int = 20_000
-    sounds: int = 20_000
-    templates: int = 45_000
+    templates: int = 60_000
     held_out: float = 0.01
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts to learn from, with how often each is shown an epoch, and texts to judge by, none in both; ``prose`` is
-    what a vocabulary is counted on: running text and common words, without the rare ones."""
+    """Texts to learn from, with how often each is shown an epoch, and texts to judge by, none in both."""
 
     texts: tuple[str, ...]
     repeats: tuple[int, ...]
     judge: tuple[str, ...]
-    prose: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -159,38 +154,21 @@ def build_corpus(config: CorpusConfig, phrases: Mapping[str, Sequence[str]]) -> 
     kept, held = split_phrases(phrases)
     never = {normalise(phrase) for group in held.values() for phrase in group}
     synsets = list(read_wordnet(Path(config.wordnet)))
-    clauses, examples = _sample(_clauses(synsets), config.clauses), [e for s in synsets for e in s.examples]
-    common = _common_words(synsets)
-    lemmas = set(_lemmas(synsets))
     gathered: dict[str, int] = {}
     for text, repeats in (
         *((phrase, 12) for group in kept.values() for phrase in group),
-        *((text, 3) for text in sorted(lemmas & common)),
-        *((text, 2) for text in _sample(_sound_texts(synsets), config.sounds)),
-        *((text, 1) for text in _sample(_templates(synsets, kept, common), config.templates)),
-        *((text, 1) for text in _sample(lemmas - common, config.rare)),
-        *((text, 1) for text in clauses),
-        *((text, 1) for text in _sample(examples, config.examples)),
+        *((text, 2) for text in _sample(_sound_texts(synsets), config.templates // 3)),
+        *((text, 1) for text in _sample(_templates(synsets, kept), config.templates)),
+        *((text, 1) for text in _sample(_lemmas(synsets), config.lemmas)),
+        *((text, 1) for text in _sample(_clauses(synsets), config.clauses)),
+        *((text, 1) for text in _sample((e for s in synsets for e in s.examples), config.examples)),
     ):
         text = normalise(text)
         if text and text not in never:
             gathered.setdefault(text, repeats)
     judge = {text for text, repeats in gathered.items() if repeats < 12 and fraction(text, "judge") < config.held_out}
     texts = tuple(text for text in gathered if text not in judge)
-    own = [phrase for group in kept.values() for phrase in group]
-    nouns = sorted({w for s in synsets if s.file in AUDIBLE_NOUNS for w in s.words if w in common})
-    prose = [text for text in _clauses(synsets) if normalise(text) not in never] + examples + nouns * 6 + own * 6
-    return Corpus(texts, tuple(gathered[text] for text in texts), tuple(sorted(judge)), tuple(prose))
-
-
-def _common_words(synsets: Iterable[Synset]) -> set[str]:
-    """Words, and pairs, that WordNet uses three times or more in lemmas, definitions and examples: what people know."""
-    counts: Counter[str] = Counter()
-    for synset in synsets:
-        for text in (synset.definition, *synset.examples, *synset.words):
-            words = re.findall(r"[a-z]+", text.lower())
-            counts.update(set(words) | {f"{one} {two}" for one, two in itertools.pairwise(words)})
-    return {word for word, count in counts.items() if count >= 3 and len(word) > 2}
+    return Corpus(texts, tuple(gathered[text] for text in texts), tuple(sorted(judge)))
 
 
 def _sample(texts: Iterable[str], count: int) -> list[str]:
@@ -222,10 +200,12 @@ def _sound_texts(synsets: Iterable[Synset]) -> Iterator[str]:
             yield from _clauses([synset])
 
 
-def _templates(synsets: Sequence[Synset], phrases: Mapping[str, Sequence[str]], common: set[str]) -> Iterator[str]:
-    """Label-like phrases of common nouns and verbs; each noun takes six pairs of shapes picked by its hash."""
-    nouns = sorted({w for s in synsets if s.file in AUDIBLE_NOUNS for w in s.words if w.islower() and w in common})
-    verbs = sorted({w for s in synsets if s.file in AUDIBLE_VERBS for w in s.words if w.isalpha() and w in common})
+def _templates(synsets: Sequence[Synset], phrases: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Label-like phrases of common nouns and verbs; each noun takes six shapes picked by its hash."""
+    nouns = sorted(
+        {w for s in synsets if s.file in AUDIBLE_NOUNS for w in s.words[:2] if w.islower() and w.count(" ") <= 1}
+    )
+    verbs = sorted({w for s in synsets if s.file in AUDIBLE_VERBS for w in s.words[:1] if w.isalpha() and w.islower()})
     doing, sounding = [participle(verb) for verb in verbs], SOUND_VERBS.split()
     own = sorted({normalise(phrase) for group in phrases.values() for phrase in group})
     for noun in nouns:

@@ -40,6 +40,10 @@ class CropConfig:
     masked: float = 0.5
     part: str = ""
 
+    def __post_init__(self) -> None:
+        if 1.0 not in self.speeds:
+            raise ValueError(f"speeds must hold 1.0, which validation hears, got {self.speeds}")
+
 
 @dataclass(frozen=True)
 class BandPack:

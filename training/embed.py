@@ -98,7 +98,7 @@ def train_text(config: EmbedConfig, phrases: dict[str, tuple[str, ...]], device:
     """Distil the text tower and save an embedder whose audio tower is as initialised."""
     out, cache = Path(config.out), Path(config.cache)
     corpus = build_corpus(config.corpus, phrases)
-    tokenizer = _tokenizer(config, corpus.prose)
+    tokenizer = _tokenizer(config, corpus.texts)
     encoders: list[SentenceEncoder] = []
 
     def encoder() -> SentenceEncoder:

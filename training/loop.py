@@ -134,7 +134,9 @@ class Loop:
     def _resume(self) -> None:
         state = checkpoint.load(self.out / "checkpoint.pt")
         if state["network"] != self.config.network.to_json() or state["signal"] != self.config.signal.to_json():
-            raise ValueError(f"{self.out}/checkpoint.pt has another network or signal than the config; give another --out")
+            raise ValueError(
+                f"{self.out}/checkpoint.pt has another network or signal than the config; give another --out"
+            )
         self.parts.separator.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.state = state["ema"]

@@ -1,7 +1,7 @@
 """Mixtures that keep their books: a mixture is the sum of its sources, sample by sample.
 
-Levels follow the pack's rule: a cut is scaled to an RMS of ``0.05 * 10 ** (level_db / 20)`` over its own samples, and if
-the sum's peak passes 1 the mixture and its sources are scaled alike.
+Levels follow the pack's rule: a cut is scaled to an RMS of ``0.05 * 10 ** (level_db / 20)`` over its own samples, and
+if the sum's peak passes 1 the mixture and its sources are scaled alike.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ REFERENCE_RMS = 0.05
 class Batch:
     """Mixtures and what is asked of them.
 
-    ``mixture [B, T]``, ``targets [B, P, T]`` (silence where the asked sound is absent), ``rest [B, T]`` (the sources not
-    asked for), ``prompts [B][P]``. Always ``mixture = targets.sum(1) + rest``.
+    ``mixture [B, T]``, ``targets [B, P, T]`` (silence where the asked sound is absent), ``rest [B, T]`` (the sources
+    not asked for), ``prompts [B][P]``. Always ``mixture = targets.sum(1) + rest``.
     """
 
     mixture: np.ndarray
@@ -35,7 +35,9 @@ class Batch:
 class Sampler(Protocol):
     """Makes the batch of a step; the same step gives the same batch, so that a resumed run goes on as it was."""
 
-    def sample(self, step: int) -> Batch: ...
+    def sample(self, step: int) -> Batch:
+        """Make the batch of a step."""
+        ...
 
 
 def scale_to_level(cut: np.ndarray, level_db: float) -> np.ndarray:
@@ -45,7 +47,7 @@ def scale_to_level(cut: np.ndarray, level_db: float) -> np.ndarray:
 
 
 def limit_peak(sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum ``sources [S, T]``; if the peak passes 1 scale everything alike. Returns mixture ``[T]``, sources ``[S, T]``."""
+    """Sum ``sources [S, T]``; if the peak passes 1 scale all alike. Returns mixture ``[T]``, sources ``[S, T]``."""
     mixture = sources.sum(axis=0)
     peak = float(np.abs(mixture).max(initial=0.0))
     if peak > 1.0:
@@ -120,7 +122,9 @@ class SingleSourceSampler:
         self.labels = sorted(self.by_label)
         needed = len(config.source_counts) + 1
         if len(self.labels) < needed:
-            raise ValueError(f"mixtures of {needed - 1} sources and absent prompts need {needed} labels, got {self.labels}")
+            raise ValueError(
+                f"mixtures of {needed - 1} sources and absent prompts need {needed} labels, got {self.labels}"
+            )
         self.odds = self._label_odds()
         self.n_samples = round(config.seconds * pack.sample_rate)
 

@@ -53,7 +53,9 @@ class Parts:
 class Mode(Protocol):
     """Turns a batch into a scalar to minimise and figures for the log."""
 
-    def __call__(self, parts: Parts, batch: Batch, weights: dict[str, float]) -> tuple[Tensor, dict[str, float]]: ...
+    def __call__(self, parts: Parts, batch: Batch, weights: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
+        """Learn from one batch; ``weights`` names the losses."""
+        ...
 
 
 def supervised(parts: Parts, batch: Batch, weights: dict[str, float]) -> tuple[Tensor, dict[str, float]]:

@@ -2,7 +2,7 @@
 
 The phase-sensitive mask of Erdogan and others (2015), here the least-squares one of a band: real part of source times
 conjugate mixture, summed over the band's bins by the filterbank, over the mixture's energy in the band. The ratio mask
-is the source's band amplitude over the sum of its own and that of everything else. Both stay in 0..1, as a sigmoid does.
+is the source's band amplitude over the sum of its own and that of everything else. Both stay in 0..1, like a sigmoid.
 """
 
 from __future__ import annotations

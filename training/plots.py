@@ -28,6 +28,9 @@ def sdri_per_label(by_label: dict[str, Any], path: Path) -> None:
     )
     axes.tick_params(axis="y", labelsize=7)
     axes.set_ylim(-0.6, len(labels) - 0.4)
+    # A label of two mixtures may have an interval of a hundred decibels: it runs off the picture.
+    means = [0.0, *(item.mean for item in intervals)]
+    axes.set_xlim(min(means) - 5.0, max(means) + 5.0)
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_xlabel("SDRi in dB, mean and 95 % interval over mixtures (number of sounds)")
     axes.grid(axis="x", alpha=0.3)
@@ -44,7 +47,7 @@ def gain_by_input(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     for source in sorted({sound["source"] for _, sound in sounds}):
         points = [(sound["input_sdr"], sound["sdri"]) for _, sound in sounds if sound["source"] == source]
-        axes.scatter(*np.array(points).T, s=12, alpha=0.55, label=source)
+        axes.scatter([at for at, _ in points], [gain for _, gain in points], s=12, alpha=0.55, label=source)
     means: list[tuple[float, Interval]] = []
     bins = sorted({int(np.floor(sound["input_sdr"] / _BIN_DB)) for _, sound in sounds})
     for number in bins:
@@ -60,7 +63,7 @@ def gain_by_input(rows: Sequence[dict[str, Any]], path: Path) -> None:
         color="black",
         marker="o",
         capsize=3,
-        label=f"mean of {_BIN_DB:.0f} dB",
+        label=f"mean of each {_BIN_DB:.0f} dB",
     )
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set_xlabel("input SNR in dB")

@@ -50,9 +50,7 @@ def train(config: TrainConfig) -> None:
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)  # subnormal numbers are a hundred times slower on a CPU
     torch.manual_seed(config.seed)
-    device = torch.device(
-        config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    )
+    device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     sounds = Path(config.sounds)
     pack = Pack.open(sounds, Path(config.cache))
     phrases = read_phrases(sounds)

@@ -1,8 +1,8 @@
 """The text tower: a WordPiece tokenizer of our own and a two-layer transformer that pools to a unit vector.
 
 The shape of Sentence-BERT (arXiv 1908.10084), mean of the tokens, made small: the table of tokens is narrower than the
-layers (as in ALBERT, arXiv 1909.11942), since it holds most of the weights. A table of 8,192 entries counted on rare
-words as well was tried first: it cut "puppy" in pieces and took it for a bassoon.
+layers (as in ALBERT, arXiv 1909.11942), since it holds most of the weights. What 8,192 entries cost is written
+in docs/embedder.md: rare words in pieces.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 class TextConfig:
     """Sizes of the tower: entries of the table, its width, width and number of layers, heads, features out."""
 
-    vocabulary: int = 16384
-    table_features: int = 160
+    vocabulary: int = 8192
+    table_features: int = 128
     features: int = 192
     layers: int = 2
     heads: int = 4

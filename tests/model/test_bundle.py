@@ -135,7 +135,7 @@ def test_a_manifest_that_is_no_object_is_told_so(made: Path, content: str) -> No
 
 
 def test_a_folder_that_is_no_bundle_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is .* a bundle"):
+    with pytest.raises(BundleError, match=r"is .* a bundle"):
         Bundle.open(tmp_path / "nowhere")
 
 

@@ -107,6 +107,12 @@ def test_presence_is_between_0_and_1_at_any_length(runtime: Runtime) -> None:
         assert np.all((presence > 0) & (presence < 1))
 
 
+def test_nothing_is_undefined_in_silence(runtime: Runtime) -> None:
+    bands, embedding = np.zeros_like(some_bands(runtime)), runtime.embed(["violin"])
+    assert np.isfinite(runtime.mask(bands, embedding)).all()
+    assert np.isfinite(runtime.presence(bands, embedding)).all()
+
+
 def test_a_mask_that_is_not_finite_is_caught(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "mask", lambda bands, _: np.full((1, *bands.shape), np.nan, np.float32))
     with pytest.raises(FloatingPointError, match="not finite"):
@@ -114,7 +120,7 @@ def test_a_mask_that_is_not_finite_is_caught(runtime: Runtime, monkeypatch: pyte
 
 
 def test_arguments_out_of_range_are_named(bundle: Bundle) -> None:
-    with pytest.raises(ValueError, match="device must be one of .* got 'tpu'"):
+    with pytest.raises(ValueError, match=r"device must be one of .* got 'tpu'"):
         Runtime(bundle, device="tpu")
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
         Runtime(bundle, threads=0)

@@ -18,8 +18,10 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.engine import Engine
-from service.settings import Settings
+from service.settings import SHIPPED_BUNDLE, Settings
 from tests.service.fakes import FakeNetwork, fake_engine
+
+PATIENCE_S = 120.0  # for what takes a moment, on a machine that is busy with something else
 
 
 @dataclass
@@ -50,48 +52,63 @@ def temp_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while (left := list(folder.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left == []
 
 
+def launch(engine: Engine | None = None, **settings: object) -> tuple[Running, Callable[[], None]]:
+    """Start a service around an engine, a fake one unless given; returns it and what stops it."""
+    engine = engine or fake_engine()
+    app = create_app(Settings(**settings), engine)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False, server_header=False))
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.005)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    client = httpx.Client(base_url=url, timeout=PATIENCE_S)
+
+    def stop() -> None:
+        client.close()
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        listener.close()
+        assert not thread.is_alive()
+
+    return Running(url, client, engine, app), stop
+
+
 @pytest.fixture
 def start(temp_folder: Path) -> Iterator[Callable[..., Running]]:
-    """Start a service: settings by keyword, and an engine or a fake one."""
+    """Start services of a test's own: settings by keyword, and an engine or a fake one."""
     stops: list[Callable[[], None]] = []
 
     def start_one(engine: Engine | None = None, **settings: object) -> Running:
-        engine = engine or fake_engine()
-        app = create_app(Settings(**settings), engine)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False, server_header=False))
-        listener = socket.create_server(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        client = httpx.Client(base_url=url, timeout=30)
-
-        def stop() -> None:
-            client.close()
-            server.should_exit = True
-            thread.join(10)
-            listener.close()
-            assert not thread.is_alive()
-
+        running, stop = launch(engine, **settings)
         stops.append(stop)
-        return Running(url, client, engine, app)
+        return running
 
     yield start_one
     for stop in stops:
         stop()
 
 
+@pytest.fixture(scope="module")
+def shared_service() -> Iterator[Running]:
+    running, stop = launch()
+    yield running
+    stop()
+
+
 @pytest.fixture
-def service(start: Callable[..., Running]) -> Running:
-    return start()
+def service(shared_service: Running) -> Running:
+    """A service with default settings that a module's tests share; its model is as new."""
+    shared_service.network.reset()
+    return shared_service
 
 
 def required(program: str) -> str:
@@ -120,7 +137,7 @@ class RedisServer:
         self.process = subprocess.Popen(
             [*self._command, "--port", str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
@@ -151,7 +168,9 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny real bundle."""
+    """A real bundle: the one that ships, else a tiny one, which takes a while to export."""
+    if (SHIPPED_BUNDLE / "manifest.json").is_file():
+        return SHIPPED_BUNDLE
     toy = pytest.importorskip("tests.toy", reason="making a bundle needs the training extra")
     path = tmp_path_factory.mktemp("bundles") / "toy"
     toy.toy_bundle(path)

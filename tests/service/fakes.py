@@ -24,6 +24,10 @@ class FakeNetwork:
         self.gain = gain
         self.n_embeds = 0
         self.n_masks = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Behave well again."""
         self.fail: BaseException | None = None
         self.not_a_number = False
         self.gate = threading.Event()
@@ -48,7 +52,7 @@ class FakeNetwork:
     def mask(self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
         self.n_masks += 1
         self.entered.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(300)
         self.take_turn()
         if self.fail is not None:
             raise self.fail

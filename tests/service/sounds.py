@@ -15,10 +15,9 @@ def noise(n_samples: int, n_channels: int = 1, seed: int = 0, level: float = 0.1
     return (level * rng.standard_normal((n_channels, n_samples))).astype(np.float32)
 
 
-def tone(hertz: float, duration_s: float, sample_rate: int = 16_000, level: float = 0.3) -> np.ndarray:
-    """A sine. Shape: [1, T] float32."""
-    time = np.arange(round(duration_s * sample_rate)) / sample_rate
-    return (level * np.sin(2 * np.pi * hertz * time))[None].astype(np.float32)
+def silence(n_samples: int, n_channels: int = 1) -> np.ndarray:
+    """Zeros, which take no memory however many. Shape: [C, T] float32."""
+    return np.broadcast_to(np.float32(0), (n_channels, n_samples))
 
 
 def encode(samples: np.ndarray, sample_rate: int = 16_000, format: str = "WAV", subtype: str | None = None) -> bytes:

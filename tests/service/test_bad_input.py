@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.service.conftest import Running
-from tests.service.sounds import encode, noise, raw_wav
+from tests.service.sounds import encode, noise, raw_wav, silence
 
 GOOD = encode(noise(1_600))
 
@@ -135,14 +135,14 @@ def test_a_wav_of_unknown_length_is_read_to_its_end(service: Running) -> None:
 
 
 def test_two_hours(service: Running) -> None:
-    silence = encode(np.zeros((1, 2 * 3_600 * 8_000), np.float32), 8_000, "FLAC")
-    assert problem(service.separate(silence), 413, "audio-too-long", "audio")["limit"] == 3_600
+    data = encode(silence(2 * 3_600 * 8_000), 8_000, "FLAC")
+    assert problem(service.separate(data), 413, "audio-too-long", "audio")["limit"] == 3_600
 
 
 def test_two_hours_whose_header_does_not_say_so(service: Running, start) -> None:
     """Frames are counted while decoding: a FLAC header may leave its length open."""
     short = start(max_audio_s=2.0)
-    data = bytearray(encode(np.zeros((1, 3 * 8_000), np.float32), 8_000, "FLAC"))
+    data = bytearray(encode(silence(3 * 8_000), 8_000, "FLAC"))
     data[21] &= 0xF0  # the 36 bits of the number of samples
     data[22:26] = bytes(4)
     problem(short.separate(bytes(data)), 413, "audio-too-long", "audio")
@@ -151,13 +151,12 @@ def test_two_hours_whose_header_does_not_say_so(service: Running, start) -> None
 
 def test_ogg_too_long_is_counted(start) -> None:
     short = start(max_audio_s=1.0)
-    data = encode(np.zeros((1, 32_000), np.float32), 16_000, "OGG", "VORBIS")
+    data = encode(silence(32_000), 16_000, "OGG", "VORBIS")
     problem(short.separate(data), 413, "audio-too-long", "audio")
 
 
 def test_51_mb_of_silence_in_a_small_flac_counts_by_its_length(start) -> None:
-    silence = np.zeros((2, 51_000_000 // 4), np.float32)
-    data = encode(silence, 48_000, "FLAC")
+    data = encode(silence(51_000_000 // 4, 2), 48_000, "FLAC")
     assert len(data) < 200_000
     strict = start(max_audio_s=60)
     problem(strict.separate(data), 413, "audio-too-long", "audio")
@@ -165,7 +164,7 @@ def test_51_mb_of_silence_in_a_small_flac_counts_by_its_length(start) -> None:
 
 def test_decoded_bytes_are_limited(start) -> None:
     small = start(max_decoded_bytes=1024 * 1024)
-    body = problem(small.separate(encode(noise(270_000), 16_000)), 413, "audio-too-long", "audio")
+    body = problem(small.separate(encode(silence(270_000))), 413, "audio-too-long", "audio")
     assert body["limit"] == 1024 * 1024
 
 

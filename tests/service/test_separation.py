@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from service.formats import FORMATS
-from tests.service.conftest import Running, required
+from tests.service.conftest import PATIENCE_S, Running, required
 from tests.service.sounds import decode, encode, noise
 
 STEP = {"pcm16": 2**-15, "pcm24": 2**-23, "float32": 2**-22}
@@ -196,7 +196,7 @@ def test_headers(service: Running) -> None:
     response = service.client.post(
         "/v1/separate",
         files={"audio": ("mix.wav", encode(noise(16_000)))},
-        data={"prompt": ["dog", "dog", "rain"]},
+        data={"prompt": ["new sound", "new sound", "newer sound"]},
         headers={"X-Request-ID": "abc-1"},
     )
     assert response.headers["x-request-id"] == "abc-1"
@@ -236,5 +236,5 @@ def test_curl(service: Running, tmp_path: Path) -> None:
     """The line of the README, with the port that the test has."""
     (tmp_path / "mix.wav").write_bytes(encode(noise(44_100, 2), 44_100))
     command = [required("curl"), "-sS", "-F", "audio=@mix.wav", "-F", "prompt=dog barking"]
-    subprocess.run([*command, f"{service.url}/separate", "-o", "dog.wav"], cwd=tmp_path, check=True, timeout=30)
+    subprocess.run([*command, f"{service.url}/separate", "-o", "dog.wav"], cwd=tmp_path, check=True, timeout=PATIENCE_S)
     assert soundfile.info(tmp_path / "dog.wav").frames == 44_100

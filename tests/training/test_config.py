@@ -19,7 +19,12 @@ def test_the_shipped_recipe_reads() -> None:
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("stepps = 3", "stepps"), ("steps = 'many'", "steps"), ("[network]\nkind = 'other'", "other"), ("[mixing]\nx = 1", "x")],
+    [
+        ("stepps = 3", "stepps"),
+        ("steps = 'many'", "steps"),
+        ("[network]\nkind = 'other'", "other"),
+        ("[mixing]\nx = 1", "x"),
+    ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "bad.toml"

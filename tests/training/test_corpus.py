@@ -22,7 +22,7 @@ from training.corpus import (
 PHRASES = {f"sound {n}": (f"sound {n}", f"the sound {n}", f"a loud {n}", f"number {n} heard") for n in range(60)}
 LINES = {
     "noun": [
-        '00000001 05 n 02 dog 0 domestic_dog 0 000 | a barking animal; people keep a dog; "the dog barked"; "a dog ate"',
+        '00000001 05 n 02 dog 0 domestic_dog 0 000 | a barking animal; people keep it; "the dog barked"; "it ate"',
         "00000002 05 n 01 Canis 0 000 | Latin for dog",
         "00000003 06 n 01 bell 0 000 | a thing that makes a ringing sound when a dog pulls the bell",
     ],
@@ -63,7 +63,7 @@ def test_a_label_with_two_phrases_keeps_both_and_a_shared_phrase_stays() -> None
 def test_held_out_phrases_are_nowhere_in_the_corpus(corpus: Corpus) -> None:
     _, held = split_phrases(PHRASES)
     never = {normalise(phrase) for group in held.values() for phrase in group}
-    assert never and never.isdisjoint(corpus.texts) and never.isdisjoint(corpus.judge) and never.isdisjoint(corpus.prose)
+    assert never and never.isdisjoint(corpus.texts) and never.isdisjoint(corpus.judge)
 
 
 def test_judged_texts_are_not_learned(corpus: Corpus) -> None:
@@ -78,11 +78,11 @@ def test_the_same_twice(wordnet: Path, corpus: Corpus) -> None:
 def test_wordnet_lines_are_read(wordnet: Path) -> None:
     dog, canis, *_, loud, _ = read_wordnet(wordnet)
     assert dog.words == ("dog", "domestic dog") and dog.file == "05"
-    assert dog.definition == "a barking animal; people keep a dog" and dog.examples == ("the dog barked", "a dog ate")
+    assert dog.definition == "a barking animal; people keep it" and dog.examples == ("the dog barked", "it ate")
     assert canis.words == ("Canis",) and loud.words == ("loud",)
 
 
-def test_common_words_and_examples_are_in_names_of_species_are_not(corpus: Corpus) -> None:
+def test_words_and_examples_are_in_names_of_species_are_not(corpus: Corpus) -> None:
     everything = {*corpus.texts, *corpus.judge}
     assert {"dog", "the dog barked", "emit a sound"} <= everything and "canis" not in everything
 
@@ -93,7 +93,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "form"), [("bark", "barking"), ("chime", "chiming"), ("tap", "tapping"), ("see", "seeing"), ("die", "dying")]
+    ("verb", "form"),
+    [("bark", "barking"), ("chime", "chiming"), ("tap", "tapping"), ("see", "seeing"), ("die", "dying")],
 )
 def test_participle(verb: str, form: str) -> None:
     assert participle(verb) == form
@@ -102,7 +103,7 @@ def test_participle(verb: str, form: str) -> None:
 def test_fraction_is_even_and_the_same_everywhere() -> None:
     values = [fraction(str(number)) for number in range(2000)]
     assert abs(sum(values) / len(values) - 0.5) < 0.03
-    assert fraction("dog barking") == pytest.approx(0.6174, abs=1) and 0 <= min(values) and max(values) < 1
+    assert fraction("dog barking") == pytest.approx(0.6174, abs=1) and min(values) >= 0 and max(values) < 1
 
 
 def test_the_pack_holds_out_a_fifth() -> None:

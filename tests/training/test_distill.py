@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from torch.nn import functional
 from model.embedder.text import TextConfig, TextTokenizer, TextTower
 from training.distill import Distillation, DistillConfig, distillation_loss, one_cycle, pad, teach
 
-TEXTS = [f"{a} {b}" for a in ("dog", "bell", "rain", "the old piano") for b in ("barking", "ringing", "falling", "sounds")]
+TEXTS = [
+    f"{a} {b}" for a in ("dog", "bell", "rain", "the old piano") for b in ("barking", "ringing", "falling", "sounds")
+]
 SIZES = TextConfig(vocabulary=60, table_features=8, features=8, layers=1, heads=2, max_tokens=8, embedding_features=6)
 
 
@@ -23,9 +26,15 @@ def fake_encoder(texts: Sequence[str]) -> np.ndarray:
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
+@functools.cache
+def toy_tokenizer() -> TextTokenizer:
+    """Learned once: the trainer breaks ties between equally common pieces by chance, and a run keeps its tokenizer."""
+    return TextTokenizer.train(TEXTS, vocabulary=SIZES.vocabulary, max_tokens=SIZES.max_tokens)
+
+
 def distillation(out: Path, steps: int) -> Distillation:
     torch.manual_seed(0)
-    tokenizer = TextTokenizer.train(TEXTS, vocabulary=SIZES.vocabulary, max_tokens=SIZES.max_tokens)
+    tokenizer = toy_tokenizer()
     config = DistillConfig(steps=steps, batch_tokens=24, learning_rate=0.02, checkpoint_every=5)
     taught = torch.from_numpy(fake_encoder(TEXTS))
     return Distillation(
@@ -69,7 +78,7 @@ def test_learns_and_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path, m
 
 def test_another_corpus_is_refused(tmp_path: Path) -> None:
     distillation(tmp_path, 5).run()
-    tokenizer = TextTokenizer.train(TEXTS, vocabulary=SIZES.vocabulary, max_tokens=SIZES.max_tokens)
+    tokenizer = toy_tokenizer()
     with pytest.raises(ValueError, match="learned from 16 texts and there are 3"):
         Distillation(
             DistillConfig(),
