@@ -34,7 +34,7 @@ def compress(bands: Tensor) -> Tensor:
     Shape:
         ``[B, K, N]`` -> ``[B, 1, K, N]``
     """
-    level = torch.sqrt(bands.square().mean(dim=(1, 2), keepdim=True)).clamp_min(1e-6)
+    level = bands.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-12).sqrt()
     return torch.log1p(_GAIN * bands / level).unsqueeze(1)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from model.bundle import Bundle
 from service.errors import StartError
-from service.loading import check_builds, installed_builds, load_engine, redis_tier, usable_threads
+from service.loading import check_builds, installed_builds, load_engine, redis_tier, stop_telemetry, usable_threads
 from service.settings import Settings
 
 
@@ -41,6 +41,7 @@ def run(write: Callable[[str], None] = print) -> int:
 def _runtime() -> str:
     found = installed_builds()
     check_builds(found)
+    stop_telemetry()
     import onnxruntime
 
     return f"{found[0]} {onnxruntime.__version__}, offers {', '.join(onnxruntime.get_available_providers())}"

@@ -26,6 +26,7 @@ def load_engine(settings: Settings) -> Engine:
         StartError: it cannot be; the message says what to mend.
     """
     check_builds(installed_builds())
+    stop_telemetry()
     try:
         bundle = Bundle.open(settings.model)
     except (BundleError, OSError) as error:
@@ -101,6 +102,15 @@ def check_builds(found: list[str]) -> None:
         )
     if not found:
         raise StartError("ONNX Runtime is not installed; mend it with: pip install -e '.[cpu]'   (or '.[gpu]')")
+
+
+def stop_telemetry() -> None:
+    """Keep ONNX Runtime from reporting home; works only before it is first imported.
+
+    From 1.29 on its Linux packages send events to their maker and leave a file in the temporary folder, unless this
+    variable is set; its own switch in Python comes too late for either. Whoever wants it sets the variable to 0.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def usable_threads() -> int:

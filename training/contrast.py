@@ -25,7 +25,7 @@ from training.corpus import split_phrases
 from training.crops import BandPack, CropConfig, CropSampler
 from training.distill import one_cycle
 from training.loop import Average
-from training.naming import retrieval, zero_shot
+from training.naming import centroids, retrieval, zero_shot
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,12 @@ class AudioTraining:
         present = sorted({pack.clips[clip].label for clip in clips})
         rows = torch.tensor([present.index(pack.clips[clip].label) for clip in clips])
         names = torch.stack([self.vectors[label] for label in present])
-        figures = zero_shot(audio=audio, labels=rows, text=names, groups=[pack.clips[clip].source for clip in clips])
-        figures = {f"zero-shot, {name}": value for name, value in figures.items()}
+        by_phrases = centroids(self.vectors, {label: self.kept[label] for label in present})
+        sources = [pack.clips[clip].source for clip in clips]
+        figures = {}
+        for how, text in (("name", names), ("mean of phrases", by_phrases)):
+            scores = zero_shot(audio=audio, labels=rows, text=text, groups=sources)
+            figures.update({f"zero-shot by {how}, {source}": score for source, score in scores.items()})
         means = functional.normalize(torch.stack([audio[rows == row].mean(0) for row in range(len(present))]), dim=-1)
         asked = [(present.index(label), p) for label in present for p in self.held.get(label, ())]
         if asked:
@@ -184,10 +188,8 @@ class AudioTraining:
         for row, start in zip(crops, starts, strict=True):
             energy = self.bands.energy(clip, speed, start, count)
             row[: len(energy)] = np.sqrt(energy)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            vectors = self.tower(
-                torch.from_numpy(crops.transpose(0, 2, 1).copy()).to(next(self.tower.parameters()).device)
-            )
+        # In single precision, as it is served.
+        vectors = self.tower(torch.from_numpy(crops.transpose(0, 2, 1).copy()).to(next(self.tower.parameters()).device))
         return functional.normalize(vectors.float().sum(0), dim=0).cpu()
 
     def _save(self) -> None:

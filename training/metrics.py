@@ -14,6 +14,9 @@ Two epsilons keep the logarithms finite, and both are tested against closed form
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -22,6 +25,8 @@ from torch import Tensor
 POWER_EPSILON = 1e-12
 CORRELATION_EPSILON = 1e-10
 _BSS_LOAD = 1e-9  # of the diagonal: the filters of a pure tone are not unique, and the solver fails without it
+
+_SOLVING = threading.Lock()  # the number of threads belongs to the process
 
 
 class BssEval(NamedTuple):
@@ -111,17 +116,31 @@ def bss_eval(*, targets: Tensor, estimates: Tensor, filter_length: int = 512) ->
     if heard.any():
         # The library divides every estimate by its norm: what is silent is filled, and its figures are dropped below.
         estimates = torch.where(answered[:, None], estimates, torch.ones_like(estimates))
-        scores = bss_eval_sources(
-            targets.double()[heard],
-            estimates.double()[heard],
-            filter_length=filter_length,
-            compute_permutation=False,
-            clamp_db=100.0,
-            load_diag=_BSS_LOAD,
-        )
+        with _one_thread():
+            scores = bss_eval_sources(
+                targets.double()[heard],
+                estimates.double()[heard],
+                filter_length=filter_length,
+                compute_permutation=False,
+                clamp_db=100.0,
+                load_diag=_BSS_LOAD,
+            )
         values[:, heard] = torch.stack([*scores[:3]])
     values[:, ~answered] = float("nan")
     return BssEval(*values)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread. With two, the batched solver of torch 2.13 failed in MKL ("Parameter 6 ... DLASWP") where
+    the environment held MKL to one; numpy arrays were the other way, but fast_bss_eval 0.1.4 fails on numpy 2."""
+    with _SOLVING:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def _power_ratio(above: Tensor, below: Tensor) -> Tensor:

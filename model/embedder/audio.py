@@ -56,7 +56,7 @@ class AudioTower(nn.Module):
     def forward(self, bands: Tensor) -> Tensor:
         """Embed; the gradient reaches the bands."""
         # The floor is 100 dB below full scale: silence stays silence and is not blown up.
-        rms = torch.sqrt(bands.square().mean(dim=(1, 2), keepdim=True) + 1e-10)
+        rms = bands.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-10).sqrt()
         x = torch.log1p(100.0 * bands / rms)[:, None]
         x = self.levels(x.contiguous(memory_format=torch.channels_last) if not torch.compiler.is_exporting() else x)
         x = self.dropout(functional.relu(self.mix(x.flatten(1, 2).transpose(1, 2))))

@@ -1,10 +1,12 @@
-"""Both towers: what padding, level, batch and length may not change, and an export that is run at other sizes."""
+"""Both towers: what padding, level, batch and length may not change.
+
+tests/model/test_export.py exports them and runs the graphs at other sizes.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -125,45 +127,3 @@ def test_the_audio_tower_costs_a_third_of_the_separator() -> None:
     # The separator takes 0.31 GFLOP a second of audio.
     assert operations(AudioConfig(), 5.12) / 5.12 <= 0.11e9
     assert sum(weight.numel() for weight in AudioTower(AudioConfig()).parameters()) < 1_000_000
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_towers_export_and_run_at_other_sizes(embedder: CompactEmbedder, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    dynamic = torch.export.Dim.DYNAMIC
-    ids, padding = embedder.tokenizer.encode(TEXTS[:2])
-    torch.onnx.export(
-        embedder.text_tower,
-        (ids, padding),
-        tmp_path / "text.onnx",
-        input_names=["ids", "padding"],
-        output_names=["tokens", "pooled"],
-        dynamic_shapes={"ids": {0: dynamic, 1: dynamic}, "padding": {0: dynamic, 1: dynamic}},
-        dynamo=True,
-        verbose=False,
-    )
-    torch.onnx.export(
-        embedder.audio_tower,
-        (torch.rand(2, 128, 64),),
-        tmp_path / "audio.onnx",
-        input_names=["bands"],
-        output_names=["embedding"],
-        dynamic_shapes={"bands": {0: dynamic, 2: dynamic}},
-        dynamo=True,
-        verbose=False,
-    )
-    text = onnxruntime.InferenceSession(tmp_path / "text.onnx", providers=["CPUExecutionProvider"])
-    for prompts in (TEXTS[2:3], TEXTS):
-        ids, padding = embedder.tokenizer.encode(prompts)
-        tokens, pooled = text.run(None, {"ids": ids.numpy(), "padding": padding.numpy()})
-        with torch.no_grad():
-            want_tokens, _, want_pooled = embedder.text(prompts)
-        np.testing.assert_allclose(tokens, want_tokens.numpy(), atol=1e-5)
-        np.testing.assert_allclose(pooled, want_pooled.numpy(), atol=1e-5)
-    audio = onnxruntime.InferenceSession(tmp_path / "audio.onnx", providers=["CPUExecutionProvider"])
-    for shape in ((1, 128, 16), (3, 128, 331)):
-        bands = torch.rand(shape)
-        with torch.no_grad():
-            want = embedder.audio_tower(bands)
-        np.testing.assert_allclose(audio.run(None, {"bands": bands.numpy()})[0], want.numpy(), atol=1e-5)

@@ -65,6 +65,7 @@ def model(tmp_path: Path, toy_sounds: Path) -> tuple[Path, Path]:
 def config_of(model: tuple[Path, Path], sounds: Path, out: Path, **changes: Any) -> EvaluateConfig:
     settings: dict[str, Any] = {
         "model": str(model[0]), "embedder": str(model[1]), "sounds": str(sounds), "json": str(out), "rate": 32_000,
+        "threads": 1,
     }  # fmt: skip
     return EvaluateConfig(**{**settings, **changes})
 
@@ -121,6 +122,8 @@ def test_a_checkpoint_is_scored_from_the_command_line(
         "--labels",
         "--workers",
         "2",
+        "--threads",
+        "1",
     ]
     assert main(arguments) == 0
     printed = capsys.readouterr().out

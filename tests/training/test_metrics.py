@@ -119,6 +119,21 @@ def test_bss_eval_is_not_defined_for_silence() -> None:
             assert values.isnan().tolist() == [False, True]
 
 
+def test_bss_eval_holds_on_two_threads_and_leaves_their_number_alone() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        tone, noise = (
+            orthogonal()[0],
+            torch.randn(4000, generator=torch.Generator().manual_seed(4), dtype=torch.float64),
+        )
+        targets = torch.stack([tone, noise])
+        assert (bss_eval(targets=targets, estimates=targets + 0.1 * targets.flip(0)).sar > 40).all()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_bss_eval_refuses_shapes_that_differ() -> None:
     with pytest.raises(ValueError, match=r"\[S, T\] alike, got \[2, 10\] and \[1, 10\]"):
         bss_eval(targets=torch.ones(2, 10), estimates=torch.ones(1, 10))
