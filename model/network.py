@@ -188,6 +188,7 @@ class ConditionalUNet(nn.Module):
             deep_skips.append(x)
         sources = [*skips, *deep_skips[:-1]]
         for decoder, source in zip(self.decoder, reversed(sources), strict=True):
+            assert isinstance(decoder, DecoderLevel)
             skip = decoder.skip(source)  # once a window, not once a prompt, for the Head's levels
             if skip.shape[0] != x.shape[0]:
                 skip = _repeat(skip, n_prompts)
@@ -204,6 +205,7 @@ class ConditionalUNet(nn.Module):
         (the maps themselves took a third of a training step).
         """
         weights = gate @ self.maps.weight.flatten(1).unflatten(0, (self.spec.mask_maps, -1)).flatten(1)
+        assert self.maps.bias is not None
         bias = gate @ self.maps.bias.unflatten(0, (self.spec.mask_maps, -1))
         summed = torch.matmul(weights.unflatten(1, (4, -1)), x.flatten(2)) + bias.unsqueeze(-1)
         return summed.unflatten(2, (x.shape[2], x.shape[3]))

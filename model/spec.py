@@ -108,7 +108,7 @@ class NetworkSpec(_JsonSpec):
             raise ValueError(f"head_levels must be in 1..{len(self.channels) - 1}, got {self.head_levels}")
         if self.kind == "base" and len(self.decoder_channels) != len(self.channels) - 1:
             raise ValueError(
-                f"decoder_channels needs {len(self.channels) - 1} entries, one a level, got {len(self.decoder_channels)}"
+                f"decoder_channels needs one entry a level, {len(self.channels) - 1}, got {len(self.decoder_channels)}"
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.layers import BandAnalysis
+from model.spec import NetworkSpec
 from training.losses import LOSSES
 from training.mixing import Batch
 from training.prompts import PromptTable
@@ -41,7 +41,9 @@ class Parts:
         multiple = self.analysis.signal.frame_multiple
         bands = torch.nn.functional.pad(bands, (0, -n_frames % multiple))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            attends = self.separator.spec.conditioning == "attention"
+            spec = self.separator.spec
+            assert isinstance(spec, NetworkSpec)
+            attends = spec.conditioning == "attention"
             mask = self.separator(bands, pooled, *((tokens, padding) if attends else ()))
         mask = mask.float()[..., :n_frames]
         n_prompts = mask.shape[1]
@@ -72,6 +74,4 @@ def supervised(parts: Parts, batch: Batch, weights: dict[str, float]) -> tuple[T
     return total, figures
 
 
-MODES: dict[str, Callable[[Parts, Batch, dict[str, float]], tuple[Tensor, dict[str, float]]]] = {
-    "supervised": supervised
-}
+MODES: dict[str, Mode] = {"supervised": supervised}

@@ -57,7 +57,8 @@ def train(config: TrainConfig) -> None:
     validation_list = sounds / config.validation_list
     asked = [source.prompt for mixture in read_mixtures(validation_list) for source in mixture.sources]
     prompts = PromptTable.build(Path(config.embedder), [*asked, *(p for group in phrases.values() for p in group)])
-    separator = build(config.network, config.signal).to(device, memory_format=torch.channels_last)
+    separator = build(config.network, config.signal).to(device)
+    separator = separator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parts = Parts(separator, BandAnalysis(config.signal, pack.sample_rate).to(device), prompts, device, config.bf16)
     parts.prompt_noise = config.prompt_noise
     sampler = SingleSourceSampler(pack, phrases, config.mixing, seed=config.seed)

@@ -45,10 +45,10 @@ def test_bad_packs_are_named(tmp_path: Path, toy_sounds: Path) -> None:
     with pytest.raises(ValueError, match="no manifest"):
         read_manifest(tmp_path)
     (tmp_path / "noise.wav").write_text("not audio")
-    with pytest.raises(ValueError, match="noise.wav"):
+    with pytest.raises(ValueError, match=r"noise\.wav"):
         read_mono(tmp_path / "noise.wav", 32_000)
     (tmp_path / "list.jsonl").write_text('{"id": "x", "seconds": 1.0, "caption": ""}\n')
-    with pytest.raises(ValueError, match="list.jsonl:1"):
+    with pytest.raises(ValueError, match=r"list\.jsonl:1"):
         read_mixtures(tmp_path / "list.jsonl")
     header = "path,label,source,split,seconds,recording,part\n"
     (tmp_path / "manifest.csv").write_text(header + "a.wav,x,y,test,1.0,r,separator\n")
