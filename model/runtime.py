@@ -9,6 +9,7 @@ import contextlib
 import importlib.metadata
 import io
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,8 @@ def _import_onnxruntime() -> Any:
             "onnxruntime and onnxruntime-gpu are both installed and hide each other; mend it with: "
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'winnow[cpu]'   (or 'winnow[gpu]')"
         )
+    # Its Linux builds report to their maker unless told not to, before the import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
