@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from training.dataset import Pack
+from training.dataset import Pack, read_mono
 from training.manifest import Mixture
 
 REFERENCE_RMS = 0.05
@@ -65,8 +65,6 @@ def render(mixture: Mixture, pack: Pack, sample_rate: int) -> tuple[np.ndarray, 
     Raises:
         ValueError: a source's file cannot be read or its cut is empty; the message names the mixture.
     """
-    from training.dataset import read_mono
-
     n_samples = round(mixture.seconds * sample_rate)
     sources = np.zeros((len(mixture.sources), n_samples), dtype=np.float32)
     for row, source in zip(sources, mixture.sources, strict=True):

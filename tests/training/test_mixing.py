@@ -14,16 +14,13 @@ from training.mixing import REFERENCE_RMS, MixingConfig, SingleSourceSampler, li
 SAMPLERS = {
     "pairs": MixingConfig(seconds=1.0, batch=4, source_counts=(0.0, 1.0), absent=0.0),
     "shipped": MixingConfig(seconds=1.0, batch=4),
-    "crowded": MixingConfig(seconds=0.7, batch=3, prompts=3, source_counts=(0, 0, 0.5, 0.5), absent=0.3, level_db=20.0),
+    "crowded": MixingConfig(seconds=0.7, batch=3, source_counts=(0, 0, 0.5, 0.5), absent=0.3, level_db=20.0),
     "absent": MixingConfig(seconds=0.5, batch=4, absent=1.0),
 }
 
 
 def sampler(toy_pack: Pack, toy_sounds: Path, name: str, seed: int = 3) -> SingleSourceSampler:
-    config = SAMPLERS[name]
-    if name == "crowded":
-        config = MixingConfig(**{**vars(config), "prompts": 2})
-    return SingleSourceSampler(toy_pack, read_phrases(toy_sounds), config, seed=seed)
+    return SingleSourceSampler(toy_pack, read_phrases(toy_sounds), SAMPLERS[name], seed=seed)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
