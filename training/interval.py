@@ -22,13 +22,17 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over ``values`` numbers from ``mixtures`` mixtures; ``low`` and ``high`` are None with fewer than two."""
+    """Mean and median of ``values`` numbers from ``mixtures`` mixtures.
+
+    ``low`` and ``high`` bound the mean; they are None with fewer than two mixtures.
+    """
 
     mean: float
     low: float | None
     high: float | None
     values: int
     mixtures: int
+    median: float
 
     @classmethod
     def of(cls, values: Sequence[float], mixtures: Sequence[str]) -> Interval | None:
@@ -37,16 +41,16 @@ class Interval:
         if not pairs:
             return None
         numbers = np.array([value for value, _ in pairs])
-        mean = float(numbers.mean())
+        mean, median = float(numbers.mean()), float(np.median(numbers))
         names = sorted({name for _, name in pairs})
         if len(names) < 2:
-            return cls(mean, None, None, len(pairs), len(names))
+            return cls(mean, None, None, len(pairs), len(names), median)
         rows = {name: row for row, name in enumerate(names)}
         residuals = np.zeros(len(names))
         np.add.at(residuals, [rows[name] for _, name in pairs], numbers - mean)
         variance = float(np.square(residuals).sum()) * len(names) / (len(names) - 1)
         half = float(student.ppf(0.5 + CONFIDENCE / 2, len(names) - 1)) * math.sqrt(variance) / len(pairs)
-        return cls(mean, mean - half, mean + half, len(pairs), len(names))
+        return cls(mean, mean - half, mean + half, len(pairs), len(names), median)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON values."""

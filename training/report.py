@@ -84,10 +84,10 @@ def table(summary: dict[str, Any], *, labels: bool = False) -> str:
     text = _aligned(lines)
     if "energy_left" in absent["all"]:
         strangers = [("all", absent["all"]), *absent["by_source"].items()]
-        left = [["absent prompts, dB", "mixtures", "prompts", "energy left"]]
+        left = [["absent prompts, dB", "mixtures", "prompts", "energy left", "median"]]
         for group, figures in strangers:
             value = figures["energy_left"]
-            left.append([group, str(value["mixtures"]), str(value["values"]), _cell(value)])
+            left.append([group, str(value["mixtures"]), str(value["values"]), _cell(value), f"{value['median']:.2f}"])
         text += "\n\n" + _aligned(left)
     return text
 

@@ -49,6 +49,11 @@ def test_it_covers_the_truth_as_often_as_it_says() -> None:
 def test_what_is_not_defined_is_left_out() -> None:
     assert Interval.of([], []) is None
     assert Interval.of([math.nan], ["a"]) is None
-    assert Interval.of([2.0, math.nan], ["a", "b"]) == Interval(2.0, None, None, 1, 1)
-    assert str(Interval(2.0, None, None, 1, 1)) == "2.00"
-    assert str(Interval(2.0, 1.0, 3.0, 4, 2)) == "2.00 ±1.00"
+    assert Interval.of([2.0, math.nan], ["a", "b"]) == Interval(2.0, None, None, 1, 1, 2.0)
+    assert str(Interval(2.0, None, None, 1, 1, 2.0)) == "2.00"
+    assert str(Interval(2.0, 1.0, 3.0, 4, 2, 2.0)) == "2.00 ±1.00"
+
+
+def test_the_median_is_of_the_values_not_of_the_mixtures() -> None:
+    interval = Interval.of([1.0, 2.0, 30.0, math.nan], ["a", "a", "b", "c"])
+    assert interval is not None and interval.median == 2.0 and interval.mean == pytest.approx(11.0)
