@@ -26,6 +26,10 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
+def whole(caption: str) -> list[str]:
+    return [caption]
+
+
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     recordings = [
@@ -53,8 +57,8 @@ def test_shards_hold_what_the_manifest_holds(manifest: Path, capsys: pytest.Capt
     shards = sorted(out.glob("*.tar"))
     assert len(shards) > 1
     assert not list(out.glob("*.partial"))
-    plain = ManifestRecordings(manifest, 32_000, lambda caption: [caption])
-    packed = ShardRecordings(f"{out}/shard-{{000000..{len(shards) - 1:06d}}}.tar", 32_000, lambda caption: [caption])
+    plain = ManifestRecordings(manifest, 32_000, whole)
+    packed = ShardRecordings(f"{out}/shard-{{000000..{len(shards) - 1:06d}}}.tar", 32_000, whole)
     assert len(packed) == len(plain) == 6
     for index in range(6):
         assert (packed.caption(index), packed.phrases(index)) == (plain.caption(index), plain.phrases(index))
