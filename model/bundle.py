@@ -4,7 +4,7 @@
     separator.onnx    bands and prompts to masks
     text.onnx         token ids to token features and one unit vector
     tokenizer.json    phrases to token ids
-    audio.onnx        bands to one unit vector, for presence
+    audio.onnx        bands, or a waveform of one length, to one unit vector, for presence
     README.md         the model card
 
 The service reads every number from here and keeps no copy of any.
@@ -89,6 +89,11 @@ class Bundle:
             raise BundleError(
                 f"{path / MANIFEST}: the network takes {network.embedding_features} embedding features, "
                 f"the embedder gives {embedder.embedding_features}"
+            )
+        if network.conditioning == "attention" and network.token_features != embedder.token_features:
+            raise BundleError(
+                f"{path / MANIFEST}: the network attends to tokens of {network.token_features} features, "
+                f"the embedder gives {embedder.token_features}"
             )
         return cls(path, manifest, signal, network, embedder, hashlib.sha256(content).hexdigest()[:12])
 

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.bundle import Bundle, write_bundle
+from model.embedder.compact import CompactEmbedder
+from model.embedder.laion import LaionEmbedder
 from model.graph import store_halves, tidy
 from model.runtime import separator_inputs
 from model.spec import EmbedderSpec, NetworkSpec, SignalSpec
@@ -38,7 +40,7 @@ class Towers:
     Attributes:
         spec: what the manifest says.
         text: ids ``[B, L]``, padding ``[B, L]`` -> tokens ``[B, L, D]``, pooled ``[B, E]``.
-        audio: bands ``[B, K, N]`` -> ``[B, E]``.
+        audio: bands ``[B, K, N]``, or waveforms ``[B, T]`` of the spec's one length -> ``[B, E]``.
         tokenizer: the text of ``tokenizer.json``.
         vocabulary: number of token ids.
     """
@@ -48,6 +50,14 @@ class Towers:
     audio: nn.Module
     tokenizer: str
     vocabulary: int
+
+
+def towers_of(embedder: CompactEmbedder | LaionEmbedder) -> Towers:
+    """The parts of an embedder as the exporter takes them."""
+    tokenizer = embedder.tokenizer.tokenizer
+    return Towers(
+        embedder.spec, embedder.text_tower, embedder.audio_tower, tokenizer.to_str(), int(tokenizer.get_vocab_size())
+    )
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ def export_bundle(
     graphs = {
         "separator.onnx": _separator_graph(separator, network, signal),
         "text.onnx": _text_graph(towers),
-        "audio.onnx": _audio_graph(towers, signal),
+        "audio.onnx": _waveform_graph(towers) if towers.spec.audio_samples else _audio_graph(towers, signal),
     }
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder)
@@ -231,6 +241,24 @@ def _audio_graph(towers: Towers, signal: SignalSpec) -> _Graph:
             {"B": 2, "N": 1001},
             {"B": 1, "N": 100, "percent": 0},
         ),
+    )
+
+
+def _waveform_graph(towers: Towers) -> _Graph:
+    spec = towers.spec
+
+    def make(generator: torch.Generator, size: Mapping[str, int]) -> tuple[Tensor, ...]:
+        # Decibels of single bins of white noise reach far down, and there two transforms differ most.
+        waveform = torch.randn(size["B"], spec.audio_samples, generator=generator)
+        return (waveform * 0.1 * size.get("percent", 100) / 100,)
+
+    return _Graph(
+        towers.audio,
+        {"waveform": ["B", spec.audio_samples]},
+        {"embedding": ["B", spec.embedding_features]},
+        make,
+        {"B": 2},
+        ({"B": 1}, {"B": 3}, {"B": 1, "percent": 0}),
     )
 
 

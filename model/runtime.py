@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from model.bundle import Bundle
 from model.spectral import MaskStream, separate
+from model.windows import repeats, window_starts
 
 DEVICES = ("auto", "cpu", "cuda")
 Embedding = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens [P, L, D], padding [P, L] (True = pad), pooled [P, E]
@@ -68,6 +69,11 @@ class Runtime:
             raise ValueError(
                 f"{bundle.file('separator.onnx')}: inputs must be {sorted(expected)}, got {sorted(inputs)}"
             )
+        heard = [tensor.name for tensor in self._audio.get_inputs()]
+        if heard != [bundle.embedder.audio_input]:
+            raise ValueError(
+                f"{bundle.file('audio.onnx')}: its input must be {bundle.embedder.audio_input}, got {heard}"
+            )
 
     def embed(self, prompts: Sequence[str]) -> Embedding:
         """Embed phrases: tokens ``[P, L, D]``, padding ``[P, L]`` bool (True where padded), pooled ``[P, E]``.
@@ -100,20 +106,50 @@ class Runtime:
         mask: np.ndarray = self._separator.run(["mask"], inputs)[0][0]
         return mask
 
-    def similarity(self, bands: np.ndarray, pooled: np.ndarray) -> np.ndarray:
-        """Cosines ``[P]`` of what is heard in bands ``[K, N]`` and of pooled prompts ``[P, E]``."""
+    @property
+    def audio_rate(self) -> int | None:
+        """Sample rate of the waveforms that the audio tower takes; None where it takes a window's bands."""
+        return self.bundle.embedder.audio_sample_rate or None
+
+    def similarity(self, sound: np.ndarray, pooled: np.ndarray) -> np.ndarray:
+        """Cosines ``[P]`` of what is heard and of pooled prompts ``[P, E]``.
+
+        Args:
+            sound: bands ``[K, N]`` of any length; or, where there is an ``audio_rate``, a waveform ``[T]`` at it.
+            pooled: as :meth:`embed` gives it.
+
+        Raises:
+            ValueError: ``sound`` is not what the audio tower takes, or is a waveform of no samples.
+        """
+        if sound.ndim != (1 if self.audio_rate else 2):
+            wanted = f"a waveform [T] at {self.audio_rate} Hz" if self.audio_rate else "bands [K, N]"
+            raise ValueError(f"the audio tower takes {wanted}, got an array of {list(sound.shape)}")
+        return pooled @ (self._hear_waveform(sound) if self.audio_rate else self._hear_bands(sound))
+
+    def _hear_bands(self, bands: np.ndarray) -> np.ndarray:
         short = _MIN_AUDIO_FRAMES - bands.shape[1]
         if short > 0:
             bands = np.pad(bands, ((0, 0), (0, short)))
         heard: np.ndarray = self._audio.run(["embedding"], {"bands": np.asarray(bands, np.float32)[None]})[0][0]
-        return pooled @ heard
+        return heard
 
-    def presence(self, bands: np.ndarray, embedding: Embedding) -> np.ndarray:
-        """How surely each prompt's sound is in a window's bands ``[K, N]``: ``[P]``, 0 to 1, not calibrated.
+    def _hear_waveform(self, waveform: np.ndarray) -> np.ndarray:
+        """As the embedder does: short ones repeated, of long ones the mean over windows that cover them."""
+        length = self.bundle.embedder.audio_samples
+        repeated = np.tile(np.asarray(waveform, np.float32), repeats(len(waveform), length))
+        padded = np.pad(repeated, (0, max(0, length - len(repeated))))
+        windows = (padded[start : start + length] for start in window_starts(len(padded), length))
+        # One at a time: an hour's windows would not fit into memory.
+        mean = np.mean([self._audio.run(["embedding"], {"waveform": part[None]})[0][0] for part in windows], axis=0)
+        heard: np.ndarray = mean / np.linalg.norm(mean)
+        return heard
+
+    def presence(self, sound: np.ndarray, embedding: Embedding) -> np.ndarray:
+        """How surely each prompt's sound is in what :meth:`similarity` takes: ``[P]``, 0 to 1, not calibrated.
 
         The logistic function of ``logit_scale`` times the cosine.
         """
-        logits = self.bundle.embedder.logit_scale * self.similarity(bands, embedding[2])
+        logits = self.bundle.embedder.logit_scale * self.similarity(sound, embedding[2])
         return 1.0 / (1.0 + np.exp(-logits))
 
     def stream(self, sample_rate: int, n_channels: int, prompts: Sequence[str] | Embedding) -> MaskStream:

@@ -11,7 +11,12 @@ from typing import Any, ClassVar, Self
 
 
 class _JsonSpec:
-    """JSON round trip for frozen dataclasses of plain values; strict, so that a stray key is an error."""
+    """JSON round trip for frozen dataclasses of plain values; strict, so that a stray key is an error.
+
+    ``LATER`` names fields that manifests written before they came lack; their defaults say what was true then.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON values."""
@@ -26,7 +31,7 @@ class _JsonSpec:
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = sorted(set(data) - set(fields))
-        missing = sorted(name for name in fields if name not in data)
+        missing = sorted(name for name in fields if name not in data and name not in cls.LATER)
         if unknown or missing:
             raise ValueError(f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}")
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
@@ -117,8 +122,11 @@ class EmbedderSpec(_JsonSpec):
     """The joint audio-text embedder: what the text tower takes and both towers give.
 
     ``max_tokens`` counts the two special tokens; ``logit_scale`` multiplies cosines into logits;
-    ``embedding_features`` is E, ``token_features`` is D.
+    ``embedding_features`` is E, ``token_features`` is D. The audio tower takes the separator's ``bands``, or a
+    ``waveform`` of ``audio_seconds`` at ``audio_sample_rate`` hertz, which is 0 for bands.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("audio_input", "audio_sample_rate")
 
     kind: str = "compact"
     max_tokens: int = 48
@@ -126,7 +134,21 @@ class EmbedderSpec(_JsonSpec):
     embedding_features: int = 384
     logit_scale: float = 20.0
     audio_seconds: float = 5.0
+    audio_input: str = "bands"
+    audio_sample_rate: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in ("compact", "laion"):
             raise ValueError(f"kind must be 'compact' or 'laion', got {self.kind!r}")
+        if self.audio_input not in ("bands", "waveform"):
+            raise ValueError(f"audio_input must be 'bands' or 'waveform', got {self.audio_input!r}")
+        if (self.audio_input == "waveform") != (self.audio_sample_rate > 0):
+            raise ValueError(
+                f"audio_sample_rate must be above 0 for a waveform and 0 for bands, got {self.audio_sample_rate} "
+                f"for {self.audio_input!r}"
+            )
+
+    @property
+    def audio_samples(self) -> int:
+        """Samples of the one waveform that the audio tower takes; 0 where it takes bands."""
+        return round(self.audio_seconds * self.audio_sample_rate)
