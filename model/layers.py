@@ -31,12 +31,22 @@ class BandAnalysis(nn.Module):
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         self.register_buffer("filters", torch.from_numpy(filterbank(signal)).float(), persistent=False)
 
-    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Analyse; amplitudes are scaled so that they do not depend on the sample rate."""
+    def transform(self, waveform: Tensor) -> Tensor:
+        """STFT ``[..., T] -> [..., F, N]``, scaled so that amplitudes do not depend on the sample rate."""
         spectrum = torch.stft(
-            waveform, self.n_fft, self.hop, window=self.window, center=True, pad_mode="constant", return_complex=True
+            waveform.flatten(0, -2),
+            self.n_fft,
+            self.hop,
+            window=self.window,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
         )
-        spectrum = spectrum * (2.0 / self.window.sum())
+        return (spectrum * (2.0 / self.window.sum())).unflatten(0, waveform.shape[:-1])
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Analyse."""
+        spectrum = self.transform(waveform)
         n_bins = self.signal.n_bins
         seen = spectrum[:, :n_bins]
         energy = seen.real.square() + seen.imag.square()

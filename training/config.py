@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from model.spec import NetworkSpec, SignalSpec
 from training.mixing import MixingConfig
+from training.weak import WeakConfig
+from training.weak_mixing import WeakMixingConfig
 
 Config = TypeVar("Config")
 
@@ -35,8 +37,11 @@ class OptimiserConfig:
 class TrainConfig:
     """One run of the separator: where the data is, what is trained on it and for how long.
 
-    ``prompt_noise`` is the length of a random vector added to each prompt's unit vector in training, so that a phrase
-    near a known one is answered like it.
+    ``losses`` weighs the terms of single sources, ``weak_losses`` those of mixtures of mixtures. ``recordings`` is what
+    the modes ``unsupervised``, ``weak`` and ``semi`` hear: a folder that ``training.rendered`` wrote. ``ear`` is the
+    embedder whose audio tower the contrastive loss asks, by default ``embedder``. ``initial`` is a checkpoint whose
+    averaged weights the run begins with. ``prompt_noise`` is the length of a random vector added to each prompt's unit
+    vector in training, so that a phrase near a known one is answered like it.
     """
 
     sounds: str = "../shared/sounds"
@@ -44,7 +49,11 @@ class TrainConfig:
     embedder: str = "runs/embedder"
     out: str = "runs/separator"
     mode: str = "supervised"
+    recordings: str = ""
+    ear: str = ""
+    initial: str = ""
     losses: dict[str, float] = field(default_factory=lambda: {"negative_sdr": 1.0, "silence": 0.03})
+    weak_losses: dict[str, float] = field(default_factory=lambda: {"url": 1.0})
     prompt_noise: float = 0.0
     steps: int = 6000
     seed: int = 1
@@ -58,6 +67,8 @@ class TrainConfig:
     signal: SignalSpec = field(default_factory=SignalSpec)
     network: NetworkSpec = field(default_factory=NetworkSpec)
     mixing: MixingConfig = field(default_factory=MixingConfig)
+    weak: WeakConfig = field(default_factory=WeakConfig)
+    weak_mixing: WeakMixingConfig = field(default_factory=WeakMixingConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 
 

@@ -132,7 +132,7 @@ class AudioTraining:
         rng = np.random.default_rng([self.seed, self.step, 1])
         torch.manual_seed(self.seed * 1_000_003 + self.step)  # dropout
         text = torch.stack([self.vectors[group[int(rng.integers(len(group)))]] for group in self.kept.values()])
-        positive = labels[:, None] == torch.arange(len(self.labels))[None]
+        positive = (labels[:, :, None] == torch.arange(len(self.labels))).any(dim=1)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * one_cycle(self.step, self.config.steps)
         self.tower.train()

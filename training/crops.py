@@ -20,14 +20,19 @@ from tqdm import tqdm
 from model.layers import BandAnalysis
 from model.spec import SignalSpec
 from training.dataset import Pack
+from training.mixing import known_clips
 
 
 @dataclass(frozen=True)
 class CropConfig:
     """How crops are made. ``seconds`` is the range of their length, one length a batch; ``speeds`` the speeds clips are
     analysed at; ``mixed`` the share with another clip ``mixed_db`` below; ``colour_db`` the largest gain of a random
-    equaliser; ``noisy`` the share with noise ``noise_db`` below; ``masked`` the share with bands and frames blanked;
-    ``part`` leaves only that part of the pack's training clips."""
+    equaliser; ``noisy`` the share with noise ``noise_db`` below; ``masked`` the share with bands and frames blanked.
+
+    ``leaky`` is the share that sounds like what a separator gives: one to three other clips within ``leaky_db``, the
+    clip's ratio mask among them moved by up to ``leak`` toward its opposite. ``paired`` makes every crop a mixture of
+    two clips with both labels, so that the tower never hears one alone. ``part`` leaves only that part of the pack's
+    training clips, ``known`` that share of them, chosen by their paths."""
 
     batch: int = 48
     seconds: tuple[float, ...] = (3.0, 5.0)
@@ -38,7 +43,12 @@ class CropConfig:
     noisy: float = 0.3
     noise_db: tuple[float, ...] = (15.0, 50.0)
     masked: float = 0.5
+    leaky: float = 0.0
+    leaky_db: float = 5.0
+    leak: float = 0.6
+    paired: bool = False
     part: str = ""
+    known: float = 1.0
 
     def __post_init__(self) -> None:
         if 1.0 not in self.speeds:
@@ -111,7 +121,7 @@ class CropSampler:
         self.bands, self.config, self.seed = bands, config, seed
         row = {label: index for index, label in enumerate(labels)}
         self.by_label: dict[int, list[int]] = {}
-        for clip in bands.pack.indices(split="train", part=config.part or None):
+        for clip in known_clips(bands.pack, config.part, config.known):
             self.by_label.setdefault(row[bands.pack.clips[clip].label], []).append(clip)
         if not self.by_label:
             raise ValueError(f"no training clip of part {config.part!r}")
@@ -120,20 +130,25 @@ class CropSampler:
         self.odds = odds / odds.sum()
 
     def sample(self, step: int) -> tuple[Tensor, Tensor]:
-        """Bands ``[B, K, N]`` amplitudes and label rows ``[B]`` of a step."""
+        """Bands ``[B, K, N]`` amplitudes and label rows ``[B, S]`` of a step, S sounds a crop."""
         rng = np.random.default_rng([self.seed, step])
         count = round(_between(self.config.seconds, rng) * self.bands.frames_per_s)
-        labels = rng.choice(self.rows, size=self.config.batch, p=self.odds)
-        crops = np.stack([self._crop(int(label), count, rng) for label in labels])
+        size = (self.config.batch, 2 if self.config.paired else 1)
+        labels = rng.choice(self.rows, size=size, p=self.odds)
+        crops = np.stack([self._crop(row, count, rng) for row in labels])
         return torch.from_numpy(np.sqrt(crops).transpose(0, 2, 1).copy()), torch.from_numpy(labels)
 
-    def _crop(self, label: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    def _crop(self, labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         config = self.config
-        energy = self._colour(self._cut(label, count, rng), rng)
+        energy = self._colour(self._cut(int(labels[0]), count, rng), rng)
         mean = energy.mean() + 1e-12
-        if rng.random() < config.mixed:
-            other = self._colour(self._cut(int(rng.choice(self.rows, p=self.odds)), count, rng), rng)
-            energy = energy + other * (mean / (other.mean() + 1e-12) * 10 ** (-_between(config.mixed_db, rng) / 10))
+        for label in labels[1:]:
+            energy = energy + self._beside(int(label), mean, count, rng.uniform(-5.0, 5.0), rng)
+        if rng.random() < config.leaky:
+            energy = self._leak(energy, mean, count, rng)
+        elif rng.random() < config.mixed:
+            label = int(rng.choice(self.rows, p=self.odds))
+            energy = energy + self._beside(label, mean, count, -_between(config.mixed_db, rng), rng)
         if rng.random() < config.noisy:
             noise = rng.exponential(size=energy.shape).astype(np.float32)
             noise *= np.linspace(1.0, rng.uniform(0.02, 1.0), energy.shape[1], dtype=np.float32)
@@ -144,6 +159,25 @@ class CropSampler:
                 at = int(rng.integers(energy.shape[axis] - width + 1))
                 energy[(slice(None),) * axis + (slice(at, at + width),)] = 0.0
         return energy * np.float32(10 ** (rng.uniform(-20, 6) / 10) / (mean * 1e3))
+
+    def _beside(self, label: int, mean: float, count: int, level_db: float, rng: np.random.Generator) -> np.ndarray:
+        """A cut of the label, ``level_db`` over a mean energy."""
+        other = self._colour(self._cut(label, count, rng), rng)
+        return other * np.float32(mean / (other.mean() + 1e-12) * 10 ** (level_db / 10))
+
+    def _leak(self, energy: np.ndarray, mean: float, count: int, rng: np.random.Generator) -> np.ndarray:
+        """What a separator that is not sure gives of ``energy`` among others."""
+        config = self.config
+        rest = np.zeros_like(energy)
+        for _ in range(int(rng.integers(1, 4))):
+            label = int(rng.choice(self.rows, p=self.odds))
+            rest = rest + self._beside(label, mean, count, rng.uniform(-1, 1) * config.leaky_db, rng)
+        ratio = np.sqrt(energy / (energy + rest + 1e-12))
+        mask = ratio + rng.uniform(0.0, config.leak) * (1.0 - 2.0 * ratio)
+        if rng.random() < 0.5:  # and blurred, as masks of coarse maps are
+            coarse = rng.uniform(0.3, 1.0, size=(-(-count // 16), -(-energy.shape[1] // 8)))
+            mask = mask * np.kron(coarse, np.ones((16, 8)))[: mask.shape[0], : mask.shape[1]]
+        return ((energy + rest) * np.square(mask)).astype(np.float32)
 
     def _cut(self, label: int, count: int, rng: np.random.Generator) -> np.ndarray:
         """Energies ``[count, K]``: a cut of a clip of the label, somewhere in silence or repeated where it is short."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from training import checkpoint
 from training.config import OptimiserConfig, TrainConfig
 from training.mixing import Sampler
-from training.modes import MODES, Mode, Parts
+from training.modes import Mode
+from training.parts import Parts
 from training.validation import Validation
 
 
@@ -48,9 +51,11 @@ class Average:
 class Loop:
     """Trains ``parts.separator`` on batches of ``sampler``; resumes from ``out/checkpoint.pt`` when it is there."""
 
-    def __init__(self, config: TrainConfig, parts: Parts, sampler: Sampler, validation: Validation | None) -> None:
-        self.config, self.parts, self.sampler, self.validation = config, parts, sampler, validation
-        self.mode: Mode = MODES[config.mode]
+    def __init__(
+        self, config: TrainConfig, parts: Parts, mode: Mode, sampler: Sampler[Any], validations: Sequence[Validation]
+    ) -> None:
+        self.config, self.parts, self.mode, self.sampler = config, parts, mode, sampler
+        self.validations = validations
         self.out = Path(config.out)
         self.optimiser = torch.optim.AdamW(
             _decay_groups(parts.separator, config.optimiser.weight_decay), lr=config.optimiser.learning_rate
@@ -78,7 +83,7 @@ class Loop:
                 self.step += 1
                 bar.update()
                 if self.step % config.checkpoint_every == 0 or self.step == config.steps:
-                    mean = {name: float(np.mean([row[name] for row in recent])) for name in figures}
+                    mean = _means(recent)
                     self._log({**mean, "seconds": time.monotonic() - started})
                     bar.set_postfix({name: f"{value:.3g}" for name, value in mean.items()})
                     started, recent = time.monotonic(), []
@@ -86,28 +91,33 @@ class Loop:
                 if self.step % config.validate_every == 0 or self.step == config.steps:
                     self._validate()
 
-    def _step(self, batch: Any) -> dict[str, float]:
+    def _step(self, batch: Any) -> dict[str, Tensor | float]:
         rate = learning_rate(self.step, self.config.steps, self.config.optimiser)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.parts.separator.train()
-        loss, figures = self.mode(self.parts, batch, self.config.losses)
+        outcome = self.mode(self.parts, batch, self.step / self.config.steps)
+        loss = outcome.loss
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss of step {self.step} is {float(loss)}: lower learning_rate or clip_norm")
+        shares = outcome.gradient_shares() if (self.step + 1) % self.config.checkpoint_every == 0 else {}
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parts.separator.parameters(), self.config.optimiser.clip_norm)
         self.optimiser.step()
         self.average.update(self.parts.separator, self.step)
-        return {**figures, "gradient_norm": float(norm), "learning_rate": rate}
+        return {**outcome.figures, **shares, "gradient_norm": norm, "learning_rate": rate}
 
     def _validate(self) -> None:
-        if self.validation is None:
+        if not self.validations:
             return
-        figures = self.validation.score(self.parts, self.average.state)
+        judged = copy.copy(self.parts)
+        judged.separator = copy.deepcopy(self.parts.separator).eval()
+        judged.separator.load_state_dict(self.average.state)
+        figures = {name: value for judge in self.validations for name, value in judge.score(judged).items()}
         self._log(figures)
         tqdm.write(f"step {self.step}: " + ", ".join(f"{name} {value:.2f}" for name, value in figures.items()))
-        if figures["sdri"] > self.best:
+        if figures.get("sdri", -math.inf) > self.best:
             self.best = figures["sdri"]
             self._save("best.pt")
 
@@ -141,6 +151,12 @@ class Loop:
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.state = state["ema"]
         self.step, self.best = state["step"], state["best"]
+
+
+def _means(rows: list[dict[str, Tensor | float]]) -> dict[str, float]:
+    """Mean of each figure over the steps that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.mean([float(row[name]) for row in rows if name in row])) for name in names}
 
 
 def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

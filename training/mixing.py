@@ -6,9 +6,10 @@ if the sum's peak passes 1 the mixture and its sources are scaled alike.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -32,10 +33,13 @@ class Batch:
     prompts: list[list[str]]
 
 
-class Sampler(Protocol):
+Made = TypeVar("Made", covariant=True)
+
+
+class Sampler(Protocol[Made]):
     """Makes the batch of a step; the same step gives the same batch, so that a resumed run goes on as it was."""
 
-    def sample(self, step: int) -> Batch:
+    def sample(self, step: int) -> Made:
         """Make the batch of a step."""
         ...
 
@@ -86,7 +90,7 @@ class MixingConfig:
     ``absent`` the share of prompts whose sound is not in the mixture; ``shares`` the odds of each of the pack's sources
     (a label within it is drawn by the square root of its clips); ``speed`` the largest change of speed and pitch;
     ``tilt_db`` the largest gain of a random equaliser; ``repeat`` the odds that a short clip is followed by another of
-    its label.
+    its label; ``part`` leaves only that part of the pack, and ``known`` that share of its clips, chosen by their paths.
     """
 
     seconds: float = 5.11
@@ -100,6 +104,14 @@ class MixingConfig:
     repeat: float = 0.25
     shares: dict[str, float] | None = None
     part: str = ""
+    known: float = 1.0
+
+
+def known_clips(pack: Pack, part: str, share: float) -> list[int]:
+    """Training clips of a part, and of them the share whose hash is lowest: the same ones in every run."""
+    indices = pack.indices(split="train", part=part or None)
+    ordered = sorted(indices, key=lambda index: hashlib.sha256(pack.clips[index].path.encode()).digest())
+    return sorted(ordered[: round(share * len(ordered))])
 
 
 class SingleSourceSampler:
@@ -113,7 +125,7 @@ class SingleSourceSampler:
 
     def __init__(self, pack: Pack, phrases: dict[str, tuple[str, ...]], config: MixingConfig, *, seed: int) -> None:
         self.pack, self.phrases, self.config, self.seed = pack, phrases, config, seed
-        indices = pack.indices(split="train", part=config.part or None)
+        indices = known_clips(pack, config.part, config.known)
         self.by_label: dict[str, list[int]] = {}
         for index in indices:
             self.by_label.setdefault(pack.clips[index].label, []).append(index)

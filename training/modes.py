@@ -1,77 +1,83 @@
-"""Modes of training: from a batch to a loss. A mode sees the batch and the network, and nothing of the loop."""
+"""Modes of training: from a batch to a loss. A mode sees the batch and the parts, and nothing of the loop."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
 
-from model.layers import BandAnalysis
-from model.spec import NetworkSpec
-from training.losses import LOSSES
-from training.mixing import Batch
-from training.prompts import PromptTable
+from training.energies import MaskEnergies
+from training.losses import negative_sdr, silence
+from training.mixing import Batch, Sampler
+from training.outcome import Outcome
+from training.parts import Parts
+from training.weak import Weak
+from training.weak_mixing import WeakBatch
 
-
-@dataclass
-class Parts:
-    """What a mode works with: the network under training, the signal front end and the prompts' vectors."""
-
-    separator: nn.Module
-    analysis: BandAnalysis
-    prompts: PromptTable
-    device: torch.device
-    bf16: bool
-    prompt_noise: float = 0.0
-
-    def separate(self, mixture: Tensor, prompts: list[list[str]]) -> Tensor:
-        """Estimate the sounds of ``prompts [B][P]`` in ``mixture [B, T]``: ``[B, P, T]``."""
-        pooled, tokens, padding = (
-            None if value is None else value.to(self.device) for value in self.prompts.lookup(prompts)
-        )
-        assert pooled is not None
-        if self.prompt_noise and self.separator.training:
-            noise = torch.nn.functional.normalize(torch.randn_like(pooled), dim=-1)
-            pooled = pooled + self.prompt_noise * noise * torch.rand_like(pooled[..., :1])
-        with torch.no_grad():
-            spectrum, bands = self.analysis(mixture)
-        n_frames = bands.shape[-1]
-        multiple = self.analysis.signal.frame_multiple
-        bands = torch.nn.functional.pad(bands, (0, -n_frames % multiple))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            spec = self.separator.spec
-            assert isinstance(spec, NetworkSpec)
-            attends = spec.conditioning == "attention"
-            mask = self.separator(bands, pooled, *((tokens, padding) if attends else ()))
-        mask = mask.float()[..., :n_frames]
-        n_prompts = mask.shape[1]
-        spectra = spectrum.repeat_interleave(n_prompts, dim=0)
-        estimate = self.analysis.synthesise(spectra, mask.flatten(0, 1), mixture.shape[-1])
-        return estimate.unflatten(0, (-1, n_prompts))
+MODES = ("supervised", "unsupervised", "weak", "semi")
 
 
 class Mode(Protocol):
     """Turns a batch into a scalar to minimise and figures for the log."""
 
-    def __call__(self, parts: Parts, batch: Batch, weights: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
-        """Learn from one batch; ``weights`` names the losses."""
+    def __call__(self, parts: Parts, batch: Any, progress: float) -> Outcome:
+        """Learn from one batch, ``progress`` of the run done (0 to 1)."""
         ...
 
 
-def supervised(parts: Parts, batch: Batch, weights: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
-    """Single sources are known: each estimate is compared with its source in the waveform domain."""
-    mixture = torch.from_numpy(batch.mixture).to(parts.device)
-    target = torch.from_numpy(batch.targets).to(parts.device)
-    estimate = parts.separate(mixture, batch.prompts)
-    total = torch.zeros((), device=parts.device)
-    figures: dict[str, float] = {}
-    for name, weight in weights.items():
-        value = LOSSES[name](estimate=estimate, target=target, mixture=mixture)
-        figures[name] = float(value.detach())
-        total = total + weight * value
-    return total, figures
+class Supervised:
+    """Single sources are known: each estimate is compared with its source."""
+
+    LOSSES = ("negative_sdr", "silence")
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        unknown = sorted(set(weights) - set(self.LOSSES))
+        if unknown:
+            raise ValueError(f"losses of the supervised mode must be among {self.LOSSES}, got {unknown}")
+        self.weights = weights
+
+    def __call__(self, parts: Parts, batch: Batch, progress: float) -> Outcome:
+        """Learn from single sources."""
+        mixture = torch.from_numpy(batch.mixture).to(parts.device)
+        targets = torch.from_numpy(batch.targets).to(parts.device)
+        with torch.no_grad():
+            spectrum, bands = parts.analysis(mixture)
+            energies = MaskEnergies(parts.analysis, spectrum, parts.analysis.transform(targets))
+        mask = parts.mask(bands, batch.prompts)
+        terms = {
+            "negative_sdr": negative_sdr(error=energies.error(mask), target=energies.target, mixture=energies.mixture),
+            "silence": silence(estimate=energies.estimate(mask), absent=energies.target == 0, mixture=energies.mixture),
+        }
+        return Outcome.of({name: terms[name] for name in self.weights}, self.weights, mask)
 
 
-MODES: dict[str, Mode] = {"supervised": supervised}
+@dataclass(frozen=True)
+class SemiBatch:
+    """A step's single sources and its mixtures of mixtures."""
+
+    singles: Batch
+    mixtures: WeakBatch
+
+
+class SemiSampler:
+    """Batches of both kinds, each from its own sampler."""
+
+    def __init__(self, singles: Sampler[Batch], mixtures: Sampler[WeakBatch]) -> None:
+        self.singles, self.mixtures = singles, mixtures
+
+    def sample(self, step: int) -> SemiBatch:
+        """Make the batch of a step."""
+        return SemiBatch(self.singles.sample(step), self.mixtures.sample(step))
+
+
+class Semi:
+    """Semi-supervision: the supervised loss of what single sources there are beside the weak loss of the mixtures."""
+
+    def __init__(self, supervised: Supervised, weak: Weak) -> None:
+        self.supervised, self.weak = supervised, weak
+
+    def __call__(self, parts: Parts, batch: SemiBatch, progress: float) -> Outcome:
+        """Learn from both; figures that both have are told apart by ``weak_``."""
+        known = self.supervised(parts, batch.singles, progress)
+        return known.beside(self.weak(parts, batch.mixtures, progress), prefix="weak_")

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from model.embedder.compact import CompactEmbedder
 from model.layers import BandAnalysis
 from model.network import build
+from training import checkpoint
 from training.config import TrainConfig, read_config
 from training.dataset import Pack
+from training.ear import Ear
 from training.loop import Loop
 from training.manifest import read_mixtures, read_phrases
-from training.mixing import SingleSourceSampler
-from training.modes import Parts
+from training.mixing import Sampler, SingleSourceSampler
+from training.modes import MODES, Mode, Semi, SemiSampler, Supervised
+from training.parts import Parts
 from training.prompts import PromptTable
-from training.validation import Validation
+from training.recordings import Recordings
+from training.rendered import RenderedMixtures
+from training.validation import CombinationsValidation, ListValidation, Validation
+from training.weak import Weak
+from training.weak_mixing import WeakSampler
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,16 +63,74 @@ def train(config: TrainConfig) -> None:
     device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     sounds = Path(config.sounds)
     pack = Pack.open(sounds, Path(config.cache))
-    phrases = read_phrases(sounds)
-    validation_list = sounds / config.validation_list
-    asked = [source.prompt for mixture in read_mixtures(validation_list) for source in mixture.sources]
-    prompts = PromptTable.build(Path(config.embedder), [*asked, *(p for group in phrases.values() for p in group)])
-    separator = build(config.network, config.signal).to(device)
-    separator = separator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parts = Parts(separator, BandAnalysis(config.signal, pack.sample_rate).to(device), prompts, device, config.bf16)
-    parts.prompt_noise = config.prompt_noise
-    sampler = SingleSourceSampler(pack, phrases, config.mixing, seed=config.seed)
-    Loop(config, parts, sampler, Validation(pack, validation_list, config.validation_limit)).run()
+    recordings = open_recordings(config, pack.sample_rate)
+    prompts = PromptTable.build(Path(config.embedder), known_prompts(config, recordings))
+    separator = build(config.network, config.signal)
+    if config.initial:
+        separator.load_state_dict(checkpoint.load(Path(config.initial))["ema"])
+    separator = separator.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    analysis = BandAnalysis(config.signal, pack.sample_rate).to(device)
+    parts = Parts(separator, analysis, prompts, device, config.bf16, config.prompt_noise)
+    if config.mode in ("weak", "semi") and config.weak_losses.get("cnt"):
+        embedder = CompactEmbedder.load(Path(config.ear or config.embedder)).to(device)
+        parts.ear = Ear(embedder, analysis, bf16=config.bf16, colour_db=config.weak.colour_db)
+    mode, sampler = recipe(config, pack, recordings, prompts)
+    validations: list[Validation] = [ListValidation(pack, sounds / config.validation_list, config.validation_limit)]
+    if recordings is not None and config.weak_mixing.held >= config.weak_mixing.mixtures:
+        known, held = (
+            WeakSampler(recordings, prompts, config.weak_mixing, seed=config.seed, held=kept) for kept in (False, True)
+        )
+        validations.append(CombinationsValidation(known, held, batches=8))
+    Loop(config, parts, mode, sampler, validations).run()
+
+
+def open_recordings(config: TrainConfig, sample_rate: int) -> Recordings | None:
+    """Open what the config's mode hears beside single sources.
+
+    Raises:
+        ValueError: the mode is unknown, needs recordings and has none, or they have another sample rate.
+    """
+    if config.mode not in MODES:
+        raise ValueError(f"mode must be one of {MODES}, got {config.mode!r}")
+    if config.mode == "supervised":
+        return None
+    if not config.recordings:
+        raise ValueError(f"mode {config.mode!r} needs recordings: set it to a folder that training.rendered wrote")
+    recordings = RenderedMixtures(Path(config.recordings))
+    if recordings.sample_rate != sample_rate:
+        raise ValueError(f"{config.recordings} must be at {sample_rate} Hz, got {recordings.sample_rate}")
+    return recordings
+
+
+def known_prompts(config: TrainConfig, recordings: Recordings | None) -> Iterable[str]:
+    """Every phrase that the run can ask for: of the validation list, of the pack's labels, of the recordings."""
+    sounds = Path(config.sounds)
+    for mixture in read_mixtures(sounds / config.validation_list):
+        yield from (source.prompt for source in mixture.sources)
+    if config.mode in ("supervised", "semi"):
+        for group in read_phrases(sounds).values():
+            yield from group
+    for index in range(len(recordings) if recordings is not None else 0):
+        assert recordings is not None
+        yield recordings.caption(index)
+        yield from recordings.phrases(index)
+
+
+def recipe(
+    config: TrainConfig, pack: Pack, recordings: Recordings | None, prompts: PromptTable
+) -> tuple[Mode, Sampler[Any]]:
+    """The config's mode and the sampler that feeds it; the weak ones get no pack, so they cannot reach a source."""
+    phrases = read_phrases(Path(config.sounds)) if config.mode in ("supervised", "semi") else {}
+    supervised = Supervised(config.losses)
+    if recordings is None:
+        return supervised, SingleSourceSampler(pack, phrases, config.mixing, seed=config.seed)
+    only_url = {name: value for name, value in config.weak_losses.items() if name in ("url", "silence")}
+    weak = Weak(config.weak, only_url if config.mode == "unsupervised" else config.weak_losses)
+    mixtures = WeakSampler(recordings, prompts, config.weak_mixing, seed=config.seed)
+    if config.mode == "semi":
+        singles = SingleSourceSampler(pack, phrases, config.mixing, seed=config.seed)
+        return Semi(supervised, weak), SemiSampler(singles, mixtures)
+    return weak, mixtures
 
 
 if __name__ == "__main__":

@@ -1,0 +1,116 @@
+"""Mixtures rendered to disk: sums and what is said of them. Whoever opens them cannot reach a source.
+
+``python -m training.rendered mixtures-train-2.jsonl --out .cache/mixtures-train-2`` reads a mixture list and its pack
+and writes ``mixtures.pcm`` and ``mixtures.json``; training opens these two files and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from training.dataset import Pack
+from training.manifest import read_mixtures
+from training.mixing import limit_peak, scale_to_level
+
+
+class RenderedMixtures:
+    """Captioned mixtures in one int16 array, a :class:`training.recordings.Recordings`.
+
+    Raises:
+        ValueError: the folder holds no rendered mixtures, or is half written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        index = folder / "mixtures.json"
+        if not index.is_file():
+            raise ValueError(f"no mixtures.json in {folder}: render a list with python -m training.rendered")
+        data = json.loads(index.read_text())
+        self.sample_rate: int = data["sample_rate"]
+        self.offsets = np.array(data["offsets"], dtype=np.int64)
+        self.captions: list[str] = data["captions"]
+        self.named: list[list[str]] = data["phrases"]
+        self.samples = np.memmap(folder / "mixtures.pcm", dtype="<i2", mode="r")
+        if len(self.samples) != self.offsets[-1]:
+            raise ValueError(f"{folder}/mixtures.pcm must have {self.offsets[-1]} samples, got {len(self.samples)}")
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def caption(self, index: int) -> str:
+        """What is said of the mixture."""
+        return self.captions[index]
+
+    def phrases(self, index: int) -> Sequence[str]:
+        """The phrases of the caption, one a sound."""
+        return self.named[index]
+
+    def n_samples(self, index: int) -> int:
+        """Length in samples."""
+        return int(self.offsets[index + 1] - self.offsets[index])
+
+    def audio(self, index: int, start: int = 0, length: int | None = None) -> np.ndarray:
+        """Samples of a mixture, float32 ``[T]``."""
+        first, last = int(self.offsets[index]), int(self.offsets[index + 1])
+        end = last if length is None else min(last, first + start + length)
+        return self.samples[first + start : end].astype(np.float32) / 32768.0
+
+
+def render_list(path: Path, pack: Pack, out: Path) -> None:
+    """Render a mixture list from the decoded pack; the index is written last, so a half-written folder is no folder.
+
+    Raises:
+        ValueError: the list names a clip that the pack lacks.
+    """
+    rows = {clip.path: row for row, clip in enumerate(pack.clips)}
+    mixtures = read_mixtures(path)
+    out.mkdir(parents=True, exist_ok=True)
+    offsets = [0]
+    with (out / "mixtures.pcm").open("wb") as file:
+        for mixture in tqdm(mixtures, desc=f"rendering {path.name}", unit="mixture", mininterval=5):
+            n_samples = round(mixture.seconds * pack.sample_rate)
+            sources = np.zeros((len(mixture.sources), n_samples), dtype=np.float32)
+            for row, source in zip(sources, mixture.sources, strict=True):
+                if source.path not in rows:
+                    raise ValueError(f"{path}: mixture {mixture.id} names {source.path}, which is not in the pack")
+                at, start = round(source.at * pack.sample_rate), round(source.start * pack.sample_rate)
+                cut = pack.audio(rows[source.path], start, n_samples - at)
+                row[at : at + len(cut)] = scale_to_level(cut, source.level_db)
+            mixed, _ = limit_peak(sources)
+            file.write(np.round(np.clip(mixed, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+            offsets.append(offsets[-1] + n_samples)
+    index = {
+        "sample_rate": pack.sample_rate,
+        "offsets": offsets,
+        "captions": [mixture.caption for mixture in mixtures],
+        "phrases": [[source.prompt for source in mixture.sources] for mixture in mixtures],
+    }
+    partial = out / "mixtures.partial"
+    partial.write_text(json.dumps(index))
+    partial.replace(out / "mixtures.json")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status, 2 for a list that cannot be rendered."""
+    parser = argparse.ArgumentParser(prog="python -m training.rendered", description=__doc__)
+    parser.add_argument("list", help="mixture list, a name in the pack's folder")
+    parser.add_argument("--sounds", type=Path, default=Path("../shared/sounds"), help="the sound pack's folder")
+    parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where the pack is decoded")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the rendered mixtures")
+    options = parser.parse_args(arguments)
+    try:
+        render_list(options.sounds / options.list, Pack.open(options.sounds, options.cache), options.out)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"training.rendered: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
