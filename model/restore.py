@@ -1,4 +1,4 @@
-"""A separator back from its bundle: torch weights from ``separator.onnx``, to go on training what was shipped.
+"""A separator back from its bundle, to go on training what was shipped, and its weights into the bundle's graph again.
 
 The graph's initialisers carry the names of the module's parameters (``.half`` added where they are stored in half
 precision). What is lost is what the export folded: batch normalisations went into the convolutions before them, and
@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from model.bundle import Bundle
+from model.export import prepare
 from model.network import build
 
 _HALF = ".half"
@@ -70,6 +71,36 @@ def restore(bundle: Bundle) -> nn.Module:
         raise ValueError(f"{path}: weights of another shape than the manifest's network has: {', '.join(wrong)}")
     separator.load_state_dict(stored)
     return separator.eval()
+
+
+def store(separator: nn.Module, bundle: Bundle, path: Path) -> None:
+    """Write the bundle's graph with a module's weights in place of its own: the exporter is not needed again.
+
+    Args:
+        separator: a network of the bundle's spec, with normalisations of any kind.
+        bundle: whose ``separator.onnx`` is copied.
+        path: of the graph to write.
+
+    Raises:
+        ValueError: the module is another network's, or a weight is beyond half precision where the graph stores halves.
+    """
+    model = onnx.load(str(bundle.file("separator.onnx")))
+    weights = prepare(separator, half=True).state_dict()
+    names = {tensor.name.removesuffix(_HALF) for tensor in model.graph.initializer}
+    unknown, missing = sorted(set(weights) - names), sorted(names - set(weights))
+    if unknown or missing:
+        raise ValueError(f"{bundle.path}: not the module's graph: unknown {unknown}, missing {missing}")
+    for tensor in model.graph.initializer:
+        value = weights[tensor.name.removesuffix(_HALF)].numpy()
+        if list(tensor.dims) != list(value.shape):
+            raise ValueError(f"{bundle.path}: {tensor.name} is {list(tensor.dims)}, the module's {list(value.shape)}")
+        if tensor.name.endswith(_HALF):
+            halves = value.astype(np.float16)
+            if not np.array_equal(halves.astype(np.float32), value):
+                raise ValueError(f"{tensor.name}: {np.abs(value).max():.3g} is beyond half precision")
+            value = halves
+        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    path.write_bytes(model.SerializeToString())
 
 
 def _initialisers(path: Path) -> dict[str, Tensor]:

@@ -12,10 +12,12 @@ from torch import nn
 
 import model
 from model.bundle import Bundle
-from model.export import export_bundle
-from model.restore import FixedNorm, restore
+from model.export import export_bundle, prepare
+from model.restore import FixedNorm, restore, store
 from model.runtime import Runtime
-from tests.toy import toy_bundle, toy_card, toy_towers
+from tests.toy import toy_bundle, toy_card, toy_separator, toy_towers
+
+SHIPPED = Bundle.open(Path(model.__file__).parent / "default")
 
 
 def difference(bundle: Bundle, separator: nn.Module, phrases: list[str], n_frames: int) -> float:
@@ -43,15 +45,46 @@ def test_masks_are_those_of_the_graph(tmp_path: Path, conditioning: str) -> None
 
 
 def test_the_shipped_bundle_comes_back() -> None:
-    bundle = Bundle.open(Path(model.__file__).parent / "default")
-    assert difference(bundle, restore(bundle), ["dog barking", "a violin", "rain"], 128) < 1e-4
+    assert difference(SHIPPED, restore(SHIPPED), ["dog barking", "a violin", "rain"], 128) < 1e-4
 
 
+@pytest.mark.slow
 def test_what_is_restored_can_be_exported_again(bundle: Bundle, tmp_path: Path) -> None:
     separator = restore(bundle)
     again = export_bundle(tmp_path / "again", separator, bundle.network, bundle.signal, toy_towers(), toy_card())
     assert difference(again, separator, ["dog barking", "rain"], 64) < 1e-5
     assert difference(again, restore(again), ["dog barking", "rain"], 64) < 1e-5
+
+
+def test_stored_weights_are_served(bundle: Bundle, tmp_path: Path) -> None:
+    other = toy_separator(seed=7)  # with statistics of its own, which are folded on the way
+    shutil.copytree(bundle.path, tmp_path / "b")
+    store(other, bundle, tmp_path / "b" / "separator.onnx")
+    changed = replace(bundle, path=tmp_path / "b")
+    assert difference(changed, prepare(other, half=True), ["dog barking", "rain"], 64) < 1e-5
+    assert difference(changed, restore(bundle), ["dog barking", "rain"], 64) > 1e-2
+
+
+def test_storing_what_was_restored_changes_nothing(tmp_path: Path) -> None:
+    store(restore(SHIPPED), SHIPPED, tmp_path / "separator.onnx")
+    one, other = (
+        {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(str(path)).graph.initializer}
+        for path in (SHIPPED.file("separator.onnx"), tmp_path / "separator.onnx")
+    )
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert value.dtype == other[name].dtype
+        np.testing.assert_allclose(value, other[name], rtol=0 if value.dtype == np.float16 else 1e-6)
+
+
+def test_weights_that_do_not_fit_are_not_stored(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"not the module's graph: unknown .*cross.*, missing \[\]"):
+        store(toy_separator("attention"), bundle, tmp_path / "s.onnx")
+    loud = restore(SHIPPED)
+    with torch.no_grad():
+        loud.get_parameter("gate.weight")[0, 0] = 1e6
+    with pytest.raises(ValueError, match=r"gate\.weight\.half: 1e\+06 is beyond half precision"):
+        store(loud, SHIPPED, tmp_path / "s.onnx")
 
 
 def test_statistics_stay_while_all_else_learns(bundle: Bundle) -> None:
