@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from model.embedder import load_embedder
 
 
 class PromptTable:
@@ -37,10 +39,8 @@ class PromptTable:
             if lacking:
                 raise ValueError(f"{embedder} lacks {len(lacking)} phrases, the first is {lacking[0]!r}")
             return cls(wanted, torch.from_numpy(table["pooled"][[rows[phrase] for phrase in wanted]]).float())
-        from model.embedder.compact import CompactEmbedder
-
         with torch.no_grad():
-            tokens, padding, pooled = CompactEmbedder.load(embedder).text(wanted)
+            tokens, padding, pooled = load_embedder(embedder).text(wanted)
         return cls(wanted, pooled, tokens, padding)
 
     def lookup(self, prompts: list[list[str]]) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -51,3 +51,16 @@ class PromptTable:
             None if self.tokens is None else self.tokens[rows],
             None if self.padding is None else self.padding[rows],
         )
+
+    def pooled_of(self, phrases: Sequence[str]) -> Tensor:
+        """Pooled vectors ``[n, E]`` of phrases of the table."""
+        return self.pooled[[self.rows[phrase] for phrase in phrases]]
+
+    def similarity(self, one: Sequence[str], other: Sequence[str]) -> Tensor:
+        """Cosines ``[n, m]`` of phrases of the table."""
+        return self.pooled_of(one) @ self.pooled_of(other).t()
+
+    def draw(self, count: int) -> list[str]:
+        """``count`` phrases of the table by chance, fewer where it is smaller."""
+        phrases = list(self.rows)
+        return [phrases[row] for row in torch.randperm(len(phrases))[:count].tolist()]
