@@ -111,6 +111,11 @@ class Runtime:
         """Sample rate of the waveforms that the audio tower takes; None where it takes a window's bands."""
         return self.bundle.embedder.audio_sample_rate or None
 
+    @property
+    def audio_samples(self) -> int:
+        """Samples of a waveform that are heard at once; longer ones cost one run of the graph for each as many."""
+        return self.bundle.embedder.audio_samples
+
     def similarity(self, sound: np.ndarray, pooled: np.ndarray) -> np.ndarray:
         """Cosines ``[P]`` of what is heard and of pooled prompts ``[P, E]``.
 

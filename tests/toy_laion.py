@@ -12,6 +12,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 
 from model.embedder.laion import LaionEmbedder
+from model.export import export_bundle, towers_of
+from model.network import build
+from model.spec import NetworkSpec
+from tests.toy import toy_card, toy_signal
 
 TEXTS = ("dog barking", "a person speaking", "rain on a roof", "violin", "church bells", "water running in a sink")
 VOCABULARY = 290
@@ -99,6 +103,33 @@ def toy_folder() -> Path:
 
 def toy_laion() -> LaionEmbedder:
     return LaionEmbedder.load(toy_folder())
+
+
+def toy_network() -> NetworkSpec:
+    """One that attends to LAION-CLAP's tokens."""
+    return NetworkSpec(
+        channels=(4, 6, 8),
+        head_levels=2,
+        decoder_channels=(4, 6),
+        mask_maps=4,
+        attention_heads=2,
+        conditioning="attention",
+        token_features=768,
+        embedding_features=512,
+    )
+
+
+def toy_separator() -> nn.Module:
+    torch.manual_seed(0)
+    return build(toy_network(), toy_signal()).eval()
+
+
+@functools.cache
+def toy_bundle() -> Path:
+    """A bundle of the toy that tests share; not to be written to."""
+    path = toy_folder().parent / "bundle"
+    export_bundle(path, toy_separator(), toy_network(), toy_signal(), towers_of(toy_laion()), toy_card(), half=False)
+    return path
 
 
 def some_sound(n_samples: int, rate: int = 48_000, batch: int = 2, seed: int = 0) -> Tensor:

@@ -8,26 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from model.bundle import Bundle, BundleError
 from model.embedder.laion import LaionEmbedder
-from model.export import export_bundle, towers_of
-from model.network import build
 from model.runtime import Runtime
-from model.spec import EmbedderSpec, NetworkSpec
-from tests.toy import toy_card, toy_signal
-from tests.toy_laion import TEXTS, some_sound, toy_laion
-
-NETWORK = NetworkSpec(
-    channels=(4, 6, 8, 8, 8),
-    decoder_channels=(4, 6, 8, 8),
-    mask_maps=4,
-    attention_heads=2,
-    conditioning="attention",
-    token_features=768,
-    embedding_features=512,
-)
+from model.spec import EmbedderSpec
+from tests.toy_laion import TEXTS, some_sound, toy_bundle, toy_laion, toy_separator
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +22,8 @@ def laion() -> LaionEmbedder:
 
 
 @pytest.fixture(scope="module")
-def separator() -> nn.Module:
-    torch.manual_seed(0)
-    return build(NETWORK, toy_signal()).eval()
-
-
-@pytest.fixture(scope="module")
-def bundle(laion: LaionEmbedder, separator: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    path = tmp_path_factory.mktemp("bundles") / "laion"
-    return export_bundle(path, separator, NETWORK, toy_signal(), towers_of(laion), toy_card(), half=False)
+def bundle() -> Bundle:
+    return Bundle.open(toy_bundle())
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +60,18 @@ def test_sounds_of_any_length_are_heard_as_by_torch(runtime: Runtime, laion: Lai
 
 
 def test_bands_are_not_what_it_hears(runtime: Runtime) -> None:
-    assert runtime.audio_rate == 48_000
+    assert (runtime.audio_rate, runtime.audio_samples) == (48_000, 480_000)
     with pytest.raises(ValueError, match=r"takes a waveform \[T\] at 48000 Hz, got an array of \[64, 128\]"):
         runtime.similarity(np.ones((64, 128), np.float32), runtime.embed(["rain"])[2])
     with pytest.raises(ValueError, match="at least one sample"):
         runtime.similarity(np.zeros(0, np.float32), runtime.embed(["rain"])[2])
 
 
-def test_the_separator_attends_to_its_tokens(runtime: Runtime, separator: nn.Module) -> None:
+def test_the_separator_attends_to_its_tokens(runtime: Runtime) -> None:
     bands, embedding = np.ones((64, 96), np.float32), runtime.embed(["violin", "dog barking"])
     with torch.inference_mode():
         tokens, padding, pooled = (torch.from_numpy(part)[None] for part in embedding)
-        wanted = separator(torch.from_numpy(bands)[None], pooled, tokens, padding)[0]
+        wanted = toy_separator()(torch.from_numpy(bands)[None], pooled, tokens, padding)[0]
     np.testing.assert_allclose(runtime.mask(bands, embedding), wanted.numpy(), atol=1e-4)
     stems = runtime.separate(some_sound(20_000, rate=16_000).numpy(), 16_000, ["violin", "rain"])
     assert stems.shape == (2, 2, 20_000) and np.isfinite(stems).all()
