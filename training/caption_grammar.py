@@ -15,23 +15,28 @@ def _words(text: str) -> frozenset[str]:
 
 
 DETERMINERS = _words(
-    "a an the some several many two three four five another various multiple few both this these those its their his her"
+    "a an the some several many two three four five another various multiple few both this these those its their "
+    "his her"
 )
 POSSESSIVES = _words("its their his her")
 PRONOUNS = _words("it they he she")
 AUXILIARIES = _words("is are was were be being been has have had")
 PREPOSITIONS = _words(
-    "of in on at by from into onto to through across against along around for near under inside outside off up down out "
-    "away past together back over toward towards"
+    "of in on at by from into onto to through across against along around for near under inside outside off up "
+    "down out away past together back over toward towards"
 )
+# Plurals that do not end in -s.
+PLURALS = _words("men women people children cattle geese mice sheep")
+# Marks at the edge of a word or a phrase.
+EDGES = ' \t\n\r\v\f,;:.!?"“”'
 # "it is raining" names no animal: the pronoun stays.
 WEATHER = _words("raining rains snowing snows hailing hails thundering thunders drizzling drizzles")
 # A clause of one of these says that a sound ends; nothing is heard of it.
 SILENCES = _words("stops stop stopping pauses pause pausing ceases cease ends end quiet silence")
 # Nouns and adjectives that merely end like a participle.
 NOT_PARTICIPLES = _words(
-    "morning evening building ceiling clothing king ring wing spring string thing something nothing anything swing "
-    "sing bring wedding sewing railing lightning"
+    "morning evening building ceiling clothing king ring wing spring string thing something nothing anything "
+    "swing sing bring wedding sewing railing lightning"
 )
 # Two that make one movement: "opening and closing" is one sound, "barking and growling" are two.
 OPPOSITES = (
@@ -63,7 +68,7 @@ whir whirr vibrate grind scrape scratch rustle crinkle crumple rip tear beep rin
 blare sound wheeze creak flap flutter gallop trot stomp walk step jump land bounce hit strike fall drip trickle flow
 pour gush gurgle bubble boil sizzle fry splash spray lap swoosh whoosh blow gust drop open close slide shut flush fizz
 pull back fold type start echo drill hammer saw chop cut peel sweep wash stir fill flip turn sand squirt churn
-fade rise begin continue burn swish slosh patter pelt pitter shuffle
+fade whizz whiz thunder rise begin continue burn swish slosh patter pelt pitter shuffle
 """
 # Base forms and third persons: they mark where a subject ends and which words can open a clause without one.
 PLURAL_VERBS = _words(_LEMMAS)
@@ -80,41 +85,45 @@ def third_person(verb: str) -> str:
 
 SINGULAR_VERBS = frozenset(third_person(verb) for verb in PLURAL_VERBS) | {"goes", "does"}
 
-# Work of hands: "a man talking and sweeping" is a man sweeping, "a dog barking and sweeping" is no dog sweeping.
+# Work of hands: "a man talking and sweeping" is a man sweeping; "a dog barking and sweeping" is no dog sweeping.
 HANDIWORK = _words(
-    "sweeping peeling scraping frying chopping washing cleaning typing knocking chewing eating cooking stirring cutting "
-    "hammering sawing drilling writing stacking rowing lighting opening turning flipping blending squeezing slicing"
+    "sweeping peeling scraping frying chopping washing cleaning typing knocking chewing eating cooking stirring "
+    "cutting hammering sawing drilling writing stacking rowing lighting opening turning flipping blending "
+    "squeezing slicing"
 )
 # Nouns that can do the same thing; two of one kind before a verb share it, and wares sound against one another.
 KINDS: dict[str, frozenset[str]] = {
     "people": _words(
-        "man men woman women boy boys girl girls child children kid kids person people someone baby infant toddler crowd "
-        "audience adult adults male female males females speaker reporter lady guy player players mother father"
+        "man men woman women boy boys girl girls child children kid kids person people someone baby infant "
+        "toddler crowd audience adult adults male female males females speaker reporter lady guy player players "
+        "mother father"
     ),
     "animals": _words(
-        "dog dogs puppy puppies cat cats kitten bird birds duck ducks goose geese chicken chickens hen hens rooster turkey "
-        "turkeys cow cows cattle sheep goat goats lamb horse horses pig pigs frog frogs insect insects cricket crickets "
-        "bee bees fly flies wasp wasps pigeon pigeons crow crows gull gulls seagulls owl wolf wolves lion monkey"
+        "dog dogs puppy puppies cat cats kitten bird birds duck ducks goose geese chicken chickens hen hens "
+        "rooster turkey turkeys cow cows cattle sheep goat goats lamb horse horses pig pigs frog frogs insect "
+        "insects cricket crickets bee bees fly flies wasp wasps pigeon pigeons crow crows gull gulls seagulls owl "
+        "wolf wolves lion monkey"
     ),
     "food": _words("food oil bacon butter meat onion onions egg eggs vegetables fat water rice sauce fish"),
     "vehicles": _words(
-        "car cars truck trucks bus buses train trains motorcycle motorcycles motorbike plane planes vehicle vehicles "
-        "engine engines motor motors"
+        "car cars truck trucks bus buses train trains motorcycle motorcycles motorbike plane planes vehicle "
+        "vehicles engine engines motor motors"
     ),
     "instruments": _words(
-        "piano guitar guitars violin violins cello flute trumpet trombone drum drums bass organ clarinet saxophone banjo "
-        "accordion harp harmonica bagpipes oboe bassoon horns horn keyboards"
+        "piano guitar guitars violin violins cello flute trumpet trombone drum drums bass organ clarinet "
+        "saxophone banjo accordion harp harmonica bagpipes oboe bassoon horns horn keyboards"
     ),
     "wares": _words(
-        "fork forks knife knives spoon spoons cutlery silverware plate plates dish dishes glass glasses bottle bottles "
-        "cup cups pan pans pot pots bowl bowls coins keys"
+        "fork forks knife knives spoon spoons cutlery silverware plate plates dish dishes glass glasses bottle "
+        "bottles cup cups pan pans pot pots bowl bowls coins keys"
     ),
 }
 # Nouns of sound: "with loud clicks" names one, "with a broom" names a tool.
 SOUND_NOUNS = _words(
-    "sound sounds noise noises music click clicks beep beeps bark barks applause laughter speech static bang bangs thud "
-    "thuds thump thumps siren sirens voice voices song songs footsteps chatter cheers wind rain thunder echo tone tones "
-    "bell bells alarm horn whistle whistles squeak squeaks rustle rattle crackle crackles hiss buzz hum drums"
+    "sound sounds noise noises music click clicks beep beeps bark barks applause laughter speech static bang "
+    "bangs thud thuds thump thumps siren sirens voice voices song songs footsteps chatter cheers wind rain "
+    "thunder echo tone tones bell bells alarm horn whistle whistles squeak squeaks rustle rattle crackle crackles "
+    "hiss buzz hum drums"
 )
 # What one runs or rolls over without its sounding.
 SURFACES = _words(
@@ -136,12 +145,12 @@ TRAILING = re.compile(
     r"can be heard|and|then)$",
     re.IGNORECASE,
 )
-# Whatever stands on both sides of one of these sounds by itself. Longest first; "and", "with", "over" need a look at both.
+# What stands on either side of one of these sounds by itself. Longest first; some need a look at both sides.
 CONNECTIVES = re.compile(
     r"\s*(?:[,;:]\s*)?(?<![\w'’-])(?P<word>"
     r"(?:is|are|was|were) (?:then |also )?(?:followed|accompanied) by|(?:and )?(?:then )?followed (?:shortly )?by|"
     r"(?:and )?accompanied by|over the (?:sounds?|noise) of|(?:along|together) with|as well as|"
-    r"(?:and )?(?:just )?(?:before|after)(?: which)?|during which|amidst?|"
+    r"(?:and )?(?:just )?(?:before|after)(?: which)?|during which|amid(?:st)?|"
     r"(?:and )?then|(?:and )?meanwhile|and (?:also|later|finally)|while|whilst|during|which (?:makes|causes)|who|which|"
     r"as|over|with|and|but|near"
     r")(?![\w'’-])\s*|\s*(?P<mark>[,;:.!?]+(?=\s|$))\s*",

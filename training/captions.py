@@ -1,9 +1,9 @@
 """Captions of mixtures to phrases of single sounds, by rules.
 
 arXiv 2404.01740 takes each source's prompt from the mixture's caption; its release does so by replacing substrings in
-turn. Deviation: here connectives are read left to right as whole words, each with a look at both of its sides; subjects,
-verbs and pronouns are carried over, and adverbs that name no sound are dropped. No word is made up: a phrase consists of
-words of its caption.
+turn. Deviation: here connectives are read left to right as whole words, each with a look at both of its sides;
+subjects, verbs and pronouns are carried over, and adverbs that name no sound are dropped. No word is made up: a phrase
+consists of words of its caption.
 """
 
 from __future__ import annotations
@@ -16,21 +16,32 @@ from training.caption_grammar import (
     AUXILIARIES,
     CONNECTIVES,
     DETERMINERS,
+    EDGES,
     HANDIWORK,
     KINDS,
     LEADING,
-    NOT_PARTICIPLES,
-    OPPOSITES,
     PLURAL_VERBS,
     POSSESSIVES,
     PREPOSITIONS,
     PRONOUNS,
     SILENCES,
     SINGULAR_VERBS,
-    SOUND_NOUNS,
-    SURFACES,
     TRAILING,
     WEATHER,
+)
+from training.caption_words import (
+    is_contact,
+    is_handling,
+    is_opposite,
+    is_participle,
+    is_path,
+    is_plural,
+    is_silence,
+    lowered,
+    names_a_sound,
+    of_one_kind,
+    subject_of,
+    verb_at,
 )
 
 if TYPE_CHECKING:
@@ -40,8 +51,8 @@ if TYPE_CHECKING:
 
 Parser = Callable[[str], Sequence[str]]
 ROUNDS = 8
-EDGES = ' \t\n\r\v\f,;:.!?"“”'
 _FRAME = re.compile(r"\b(?:in the (?:background|distance)|nearby|at the (?:end|start|beginning))\s*$", re.IGNORECASE)
+_LOOKED_AT = frozenset({"with", "over", "and", "as", "near"})
 _RELATIVE = re.compile(r"\b(?:that|who|which) (?:is|are) (?=\w+ing\b)", re.IGNORECASE)
 # After these a verb without a subject takes the one before; "followed by barking" does not say whose.
 _CARRYING = frozenset({"and", "then", "and then", "before", "and before", "after", "and also", "and later", "but", ","})
@@ -112,8 +123,8 @@ def _split_once(caption: str) -> list[str]:
         text = _resolve(text, before, subject, made[-1] if made else "")
         if number + 1 < len(pieces) and pieces[number + 1][0] in {"and", ",", "as well as"}:
             text = _share_verb(text, [piece for _, piece in pieces[number + 1 :]])
-        subject = _subject(text) or subject
-        if not _is_silence(text):
+        subject = subject_of(text) or subject
+        if not is_silence(text):
             made.append(text)
     return made or [caption]
 
@@ -121,59 +132,36 @@ def _split_once(caption: str) -> list[str]:
 def _pieces(caption: str) -> list[tuple[str, str]]:
     """The caption between its connectives: pairs of the connective before a piece and the piece."""
     pieces: list[tuple[str, str]] = []
-    start, word = 0, ""
+    start, word, framing = 0, "", False
     for match in CONNECTIVES.finditer(caption):
         found = " ".join((match["word"] or ",").casefold().split())
         left, right = caption[start : match.start()], caption[match.end() :]
-        if found == "with" or found == "over" or found == "and" or found == "as" or found == "near":
+        if found in _LOOKED_AT:
             until = CONNECTIVES.search(right)
-            next_piece = right[: until.start()] if until and found != "with" else right
-            if not _separates(found, left, next_piece):
+            near = right[: until.start()] if until else right
+            # Of "sweeping with a broom with rain in the background" the frame belongs to one "with" alone.
+            framed = found == "with" and not framing and " with " not in right and bool(_FRAME.search(right))
+            if not framed and not _separates(found, left, near):
                 continue
+        framing = framing or found == "with"
         pieces.append((word, left))
         start, word = match.end(), found
     return [*pieces, (word, caption[start:])]
 
 
 def _separates(word: str, left: str, right: str) -> bool:
-    before, after = _lower(left), _lower(right)
+    before, after = lowered(left), lowered(right)
     if not before or not after:
         return bool(after)
     if word == "and":
-        return not (_is_opposite(before, after) or _is_handling(before, after) or _is_contact(before, after))
+        return not (is_opposite(before, after) or is_handling(before, after) or is_contact(before, after))
     if word == "over":
-        moved = before[-1] in PLURAL_VERBS | SINGULAR_VERBS or _is_participle(before[-1])
-        return after[0] not in {"and", "again"} and not (moved and after[-1] in SURFACES)
+        return after[0] not in {"and", "again"} and not is_path(before, after)
     if word == "with":
-        return _names_a_sound(before, after, right)
+        return names_a_sound(before, after)
     if word == "near":
-        return any(_is_participle(token) for token in after)
+        return any(is_participle(token) for token in after)
     return not (before[-1] in {"such", "well", "same"} or after[0] in {"if", "though", "well"})
-
-
-def _names_a_sound(before: list[str], after: list[str], right: str) -> bool:
-    if _FRAME.search(right):
-        return True
-    until = CONNECTIVES.search(right)
-    near = _lower(right[: until.start()]) if until else after
-    if any(_is_participle(token) or token in SOUND_NOUNS for token in near):
-        return True
-    return len(near) > 1 and not _is_participle(before[0]) and before[0] not in HANDIWORK
-
-
-def _is_opposite(before: list[str], after: list[str]) -> bool:
-    return any({before[-1], after[0]} == pair for pair in OPPOSITES)
-
-
-def _is_handling(before: list[str], after: list[str]) -> bool:
-    """Two passives of one thing ("is opened and leafed through") are one handling of it."""
-    passive = bool(AUXILIARIES.intersection(before)) and before[-1].endswith(("ed", "en", "n"))
-    return passive and after[0].endswith(("ed", "wn", "rn"))
-
-
-def _is_contact(before: list[str], after: list[str]) -> bool:
-    """Wares sound against each other: "forks and knives clinking" is one sound."""
-    return len(before) <= 2 and len(after) > 1 and before[-1] in KINDS["wares"] and after[0] in KINDS["wares"]
 
 
 def _resolve(text: str, before: str, subject: str, previous: str) -> str:
@@ -187,7 +175,7 @@ def _resolve(text: str, before: str, subject: str, previous: str) -> str:
         return text
     if before in {"who", "which"}:
         nouns = [word for word in previous.split() if word.casefold() not in DETERMINERS]
-        ends_in_object = bool(nouns) and _verb_at(_lower(previous)) < len(_lower(previous)) - 1
+        ends_in_object = bool(nouns) and verb_at(lowered(previous)) < len(lowered(previous)) - 1
         return f"{nouns[-1] if ends_in_object and previous.split()[-2].casefold() in DETERMINERS else subject} {text}"
     if first in PRONOUNS and rest and not WEATHER.intersection(rest):
         return f"{subject} {' '.join(words[1:])}"
@@ -195,84 +183,36 @@ def _resolve(text: str, before: str, subject: str, previous: str) -> str:
 
 
 def _lacks_subject(first: str, rest: list[str], before: str, subject: str, previous: str) -> bool:
-    person = bool(KINDS["people"].intersection(_lower(subject)))
-    if _is_participle(first):
+    person = bool(KINDS["people"].intersection(lowered(subject)))
+    if is_participle(first):
         if before not in _CARRYING and not (person and before in {"while", "as", "whilst"}):
             return False
-        if rest and (rest[0] == "of" or rest[0] not in PREPOSITIONS and not rest[0].endswith("ly")):
+        if rest and (rest[0] == "of" or (rest[0] not in PREPOSITIONS and not rest[0].endswith("ly"))):
             return person
-        if before not in {"before", "after"} and not any(_is_participle(word) for word in _lower(previous)):
+        if before not in {"before", "after"} and not any(is_participle(word) for word in lowered(previous)):
             return False
         return person or first not in HANDIWORK
-    finite = any(word in PLURAL_VERBS or word in SINGULAR_VERBS for word in _lower(previous))
+    finite = any(word in PLURAL_VERBS or word in SINGULAR_VERBS for word in lowered(previous))
     if before not in _CARRYING or not finite:
         return False
-    opens = first in SILENCES or first in SINGULAR_VERBS or (first in PLURAL_VERBS and len(_lower(subject)) < 6)
-    return opens and not (rest and (rest[0] in PLURAL_VERBS or rest[0] in AUXILIARIES or _is_participle(rest[0])))
+    opens = first in SILENCES or first in SINGULAR_VERBS or (first in PLURAL_VERBS and is_plural(lowered(subject)[-1]))
+    return opens and not (rest and (rest[0] in PLURAL_VERBS or rest[0] in AUXILIARIES or is_participle(rest[0])))
 
 
 def _share_verb(text: str, following: Sequence[str]) -> str:
     """Give "food" of "food and oil sizzling" the verb that both share, when both are things of one kind."""
-    words = _lower(text)
-    if _verb_at(words) < len(words):
+    words = lowered(text)
+    if verb_at(words) < len(words):
         return text
     for piece in following:
         tokens = piece.strip(EDGES).split()
-        lowered = [token.casefold() for token in tokens]
-        at = _verb_at(lowered)
-        if at == 0 or not _of_one_kind(words, lowered[:at]):
+        folded = [token.casefold() for token in tokens]
+        at = verb_at(folded)
+        if at == 0 or not of_one_kind(words, folded[:at]):
             return text
         if at < len(tokens):
             return f"{text} {_trim(' '.join(tokens[at:]))}"
     return text
-
-
-def _of_one_kind(left: list[str], right: list[str]) -> bool:
-    """Whether two noun phrases name things of one kind, said in a way that lets them share a verb.
-
-    A bare singular ("rooster and pig grunting") is a label of its own; articles, plurals and what is not counted share.
-    """
-    for kind, nouns in KINDS.items():
-        if left[-1] in nouns and right[-1] in nouns:
-            counted = kind != "food"
-            return all(
-                side[0] in DETERMINERS
-                or not counted
-                or side[-1].endswith("s")
-                or side[-1] in {"men", "women", "people"}
-                for side in (left, right)
-            ) or (kind == "people" and left[0] in DETERMINERS)
-    return False
-
-
-def _subject(text: str) -> str:
-    words = text.split()
-    at = _verb_at([word.casefold() for word in words])
-    return " ".join(words[:at]) if 0 < at < len(words) else ""
-
-
-def _verb_at(words: list[str]) -> int:
-    """Index of the first verb, or the number of words when there is none; a noun is expected before it."""
-    for index, word in enumerate(words):
-        if word in AUXILIARIES or _is_participle(word):
-            return index
-        known = word in PLURAL_VERBS or word in SINGULAR_VERBS
-        if known and index and words[index - 1] not in DETERMINERS | {"of"}:
-            return index
-    return len(words)
-
-
-def _is_participle(word: str) -> bool:
-    return len(word) > 4 and word.endswith("ing") and word not in NOT_PARTICIPLES
-
-
-def _is_silence(text: str) -> bool:
-    words = _lower(text)
-    return words[-1] in SILENCES and len(words) < 6
-
-
-def _lower(text: str) -> list[str]:
-    return [word for word in (token.strip(EDGES).casefold() for token in text.split()) if word]
 
 
 def _trim(text: str) -> str:

@@ -26,8 +26,8 @@ RESAMPLES = 1000
 ARTICLES = frozenset({"a", "an", "the"})
 # A splitter of the release's kind: substrings replaced in turn, wherever they stand.
 PLAIN = (
-    ", ", ". ", "; ", " followed by ", " along with ", " accompanied by ", " and ", " while ", " as ", " then ", " with ",
-    " before ", " after ", " during ", " over ", " nearby ", " among ", " amid ", " which ", " in the background",
+    ", ", ". ", "; ", " followed by ", " along with ", " accompanied by ", " and ", " while ", " as ", " then ",
+    " with ", " before ", " after ", " during ", " over ", " nearby ", " among ", " amid ", " which ", " in the background",
 )  # fmt: skip
 Match = Callable[[str, str], bool]
 
