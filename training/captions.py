@@ -171,12 +171,13 @@ def _resolve(text: str, before: str, subject: str, previous: str) -> str:
     rest = [word.casefold() for word in words[1:]]
     if first in POSSESSIVES and rest:
         return " ".join(words[1:])
+    if before in {"who", "which"}:
+        said = previous.split()
+        # "a mother calms her baby, who cries": an object right before it is what a relative stands for.
+        nearest = said[-1] if len(said) > 2 and said[-2].casefold() in DETERMINERS else subject
+        return f"{nearest} {text}".strip()
     if not subject:
         return text
-    if before in {"who", "which"}:
-        nouns = [word for word in previous.split() if word.casefold() not in DETERMINERS]
-        ends_in_object = bool(nouns) and verb_at(lowered(previous)) < len(lowered(previous)) - 1
-        return f"{nouns[-1] if ends_in_object and previous.split()[-2].casefold() in DETERMINERS else subject} {text}"
     if first in PRONOUNS and rest and not WEATHER.intersection(rest):
         return f"{subject} {' '.join(words[1:])}"
     return f"{subject} {text}" if _lacks_subject(first, rest, before, subject, previous) else text

@@ -27,7 +27,8 @@ ARTICLES = frozenset({"a", "an", "the"})
 # A splitter of the release's kind: substrings replaced in turn, wherever they stand.
 PLAIN = (
     ", ", ". ", "; ", " followed by ", " along with ", " accompanied by ", " and ", " while ", " as ", " then ",
-    " with ", " before ", " after ", " during ", " over ", " nearby ", " among ", " amid ", " which ", " in the background",
+    " with ", " before ", " after ", " during ", " over ", " nearby ", " among ", " amid ", " which ",
+    " in the background",
 )  # fmt: skip
 Match = Callable[[str, str], bool]
 
