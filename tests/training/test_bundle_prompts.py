@@ -16,7 +16,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return toy_bundle(tmp_path_factory.mktemp("bundle"))
 
 
-def test_prompts_are_the_service_s(toy: Bundle, tmp_path: Path) -> None:
+def test_prompts_are_the_service_s(toy: Bundle) -> None:
     runtime = Runtime(toy, threads=1, device="cpu")
     table = embed_prompts(runtime, set(PHRASES))
     np.testing.assert_allclose(table.pooled_of(PHRASES[:3]), runtime.embed(PHRASES[:3])[2], atol=1e-5)

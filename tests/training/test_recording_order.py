@@ -12,12 +12,8 @@ from training.recordings import Recordings
 
 
 def test_each_is_there_once_with_all_that_belongs_to_it(tmp_path: Path) -> None:
-    lines = [
-        Recording(
-            str(n), write_noise(tmp_path / f"{n}.wav", seed=n, seconds=0.1 + n / 100), str(n), f"x:{n}", (f"p{n}",)
-        )
-        for n in range(9)
-    ]
+    paths = [write_noise(tmp_path / f"{n}.wav", seed=n, seconds=0.1 + n / 100) for n in range(9)]
+    lines = [Recording(str(n), path, str(n), f"x:{n}", (f"p{n}",)) for n, path in enumerate(paths)]
     plain = FileRecordings(lines, 32_000)
     mixed = ShuffledRecordings(plain, seed=3)
     assert isinstance(mixed, Recordings)
