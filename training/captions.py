@@ -184,6 +184,8 @@ def _resolve(text: str, before: str, subject: str, previous: str) -> str:
 
 
 def _lacks_subject(first: str, rest: list[str], before: str, subject: str, previous: str) -> bool:
+    if not subject_of(previous):  # "a man talks, then a screech and barking": the screech came between
+        return False
     person = bool(KINDS["people"].intersection(lowered(subject)))
     if is_participle(first):
         if before not in _CARRYING and not (person and before in {"while", "as", "whilst"}):

@@ -81,6 +81,7 @@ def test_a_blank_caption_is_refused(blank: str) -> None:
         ("food and oil sizzling", ["food sizzling", "oil sizzling"]),
         ("a man and a woman talk", ["a man talk", "a woman talk"]),
         ("dog barking and washing dishes", ["dog barking", "washing dishes"]),
+        ("a man talks, then a screech and barking", ["a man talks", "a screech", "barking"]),
         ("cabasa and dog barking", ["cabasa", "dog barking"]),
         # pronouns and relatives
         ("a dog barks and it growls", ["a dog barks", "a dog growls"]),
