@@ -24,6 +24,9 @@ def test_the_shipped_recipe_reads() -> None:
         ("steps = 'many'", "steps"),
         ("[network]\nkind = 'other'", "other"),
         ("[mixing]\nx = 1", "x"),
+        ("[weak]\nreconstruction = 'l2'", r"weak\.reconstruction .* 'l2'"),
+        ("[weak]\ncontrastive = 'triplet'", r"weak\.contrastive .* 'triplet'"),
+        ("[weak_mixing]\nsources = 2", "sources"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, named: str) -> None:
@@ -40,3 +43,11 @@ def test_overrides_win_and_none_is_no_override(tmp_path: Path) -> None:
     assert read_config(TrainConfig, path, {"steps": None}).steps == 5
     with pytest.raises(ValueError, match="no config file"):
         read_config(TrainConfig, tmp_path / "missing.toml")
+
+
+def test_the_losses_and_the_weak_sections_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("mode = 'weak'\n[weak_losses]\nurl = 1\ncnt = 0.1\n[weak]\ngain = true\n[weak_mixing]\nheld = 4\n")
+    config = read_config(TrainConfig, path)
+    assert config.weak_losses == {"url": 1.0, "cnt": 0.1} and config.weak.gain and config.weak_mixing.held == 4
+    assert TrainConfig().weak_losses == {"url": 1.0}

@@ -21,6 +21,7 @@ from training.crops import BandPack, CropConfig, CropSampler
 from training.dataset import Pack
 from training.embed import EmbedConfig, judge_text, main
 from training.manifest import read_phrases
+from training.mixing import known_clips
 from training.naming import cosine, retrieval, zero_shot
 
 CONFIG = """
@@ -136,6 +137,55 @@ def test_crops_are_the_same_for_the_same_step_and_made_of_their_labels(toy_sound
 def _first_clips(bands: BandPack) -> dict[int, str]:
     first = {clip.label: index for index, clip in reversed(list(enumerate(bands.pack.clips)))}
     return {index: label for label, index in first.items()}
+
+
+def test_a_pair_has_both_labels_and_both_sound(toy_sounds: Path) -> None:
+    cache = toy_sounds.parent / "cache"
+    bands = BandPack.open(Pack.open(toy_sounds, cache), SignalSpec(), cache, (1.0,))
+    labels = sorted(LABELS)
+    plain = CropConfig(
+        batch=12, seconds=(0.4, 0.4), speeds=(1.0,), mixed=0, noisy=0, masked=0, colour_db=0, paired=True
+    )
+    crops, rows = CropSampler(bands, plain, labels, seed=1).sample(0)
+    assert rows.shape == (12, 2)
+    peak = {label: int(bands.energy(clip, 0, 0, 999).sum(0).argmax()) for clip, label in _first_clips(bands).items()}
+    for crop, row in zip(crops, rows.tolist(), strict=True):
+        energy = crop.square().sum(dim=1)
+        for label in {labels[place] for place in row} - {"hiss"}:
+            place = peak[label]
+            # Within 5 dB of each other over the crop, so each holds a share of the energy around its pitch.
+            assert float(energy[max(0, place - 3) : place + 4].sum() / energy.sum()) > 0.1
+
+
+def test_leaky_crops_hold_their_sound_and_some_of_the_others(toy_sounds: Path) -> None:
+    cache = toy_sounds.parent / "cache"
+    bands = BandPack.open(Pack.open(toy_sounds, cache), SignalSpec(), cache, (1.0,))
+    labels = sorted(LABELS)
+    peak = {label: int(bands.energy(clip, 0, 0, 999).sum(0).argmax()) for clip, label in _first_clips(bands).items()}
+
+    def own_share(**changes: float) -> float:
+        settings = {"mixed": 0.0, "noisy": 0.0, "masked": 0.0, "colour_db": 0.0, **changes}
+        config = CropConfig(batch=60, seconds=(0.4, 0.4), speeds=(1.0,), **settings)  # type: ignore[arg-type]
+        crops, rows = CropSampler(bands, config, labels, seed=1).sample(0)
+        assert torch.isfinite(crops).all() and (crops >= 0).all()
+        shares = []
+        for crop, row in zip(crops, rows[:, 0].tolist(), strict=True):
+            if labels[row] != "hiss":
+                energy, place = crop.square().sum(dim=1), peak[labels[row]]
+                shares.append(float(energy[max(0, place - 3) : place + 4].sum() / energy.sum()))
+        return float(np.mean(shares))
+
+    alone, masked, leaky = own_share(), own_share(leaky=1.0, leak=0.0), own_share(leaky=1.0, leak=0.6)
+    assert alone > 0.95, "a tone has its energy around its pitch"
+    assert alone > masked > leaky > 0.3, "an ideal mask leaves little of the others, an unsure one more"
+
+
+def test_known_leaves_a_share_of_the_clips(toy_sounds: Path) -> None:
+    cache = toy_sounds.parent / "cache"
+    pack = Pack.open(toy_sounds, cache)
+    bands = BandPack.open(pack, SignalSpec(), cache, (1.0,))
+    made = CropSampler(bands, CropConfig(speeds=(1.0,), known=0.5), sorted(LABELS), seed=1)
+    assert sorted(clip for group in made.by_label.values() for clip in group) == known_clips(pack, "", 0.5)
 
 
 def test_augmented_crops_are_finite_and_no_clip_is_an_error(toy_sounds: Path) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from training.dataset import Pack
 from training.manifest import read_mixtures, read_phrases
-from training.mixing import REFERENCE_RMS, MixingConfig, SingleSourceSampler, limit_peak, render, scale_to_level
+from training.mixing import (
+    REFERENCE_RMS,
+    MixingConfig,
+    SingleSourceSampler,
+    known_clips,
+    limit_peak,
+    render,
+    scale_to_level,
+)
 
 SAMPLERS = {
     "pairs": MixingConfig(seconds=1.0, batch=4, source_counts=(0.0, 1.0), absent=0.0),
@@ -106,3 +114,18 @@ def test_too_few_labels_is_refused_with_both_numbers(toy_pack: Pack, toy_sounds:
     config = MixingConfig(source_counts=(0, 0, 0, 0, 0, 0, 1.0))
     with pytest.raises(ValueError, match="8 labels"):
         SingleSourceSampler(toy_pack, read_phrases(toy_sounds), config, seed=0)
+
+
+def test_a_smaller_share_of_the_clips_is_a_part_of_a_larger_one(toy_pack: Pack) -> None:
+    shares = [set(known_clips(toy_pack, "separator", share)) for share in (0.0, 0.25, 0.5, 1.0)]
+    assert shares[0] == set() and shares[0] < shares[1] < shares[2] < shares[3]
+    train = set(toy_pack.indices(split="train"))
+    assert shares[3] == train and len(shares[1]) == round(0.25 * len(train))
+    assert known_clips(toy_pack, "", 0.5) == known_clips(toy_pack, "", 0.5) == sorted(shares[2])
+    assert known_clips(toy_pack, "embedder", 1.0) == []
+
+
+def test_a_share_of_singles_is_all_that_is_mixed(toy_pack: Pack, toy_sounds: Path) -> None:
+    config = MixingConfig(seconds=0.3, batch=2, source_counts=(1.0,), prompts=1, known=0.5)
+    made = SingleSourceSampler(toy_pack, read_phrases(toy_sounds), config, seed=0)
+    assert sorted(index for group in made.by_label.values() for index in group) == known_clips(toy_pack, "", 0.5)
