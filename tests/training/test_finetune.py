@@ -13,7 +13,7 @@ from model.bundle import Bundle
 from model.restore import restore
 from model.runtime import Runtime
 from tests.toy import PHRASES, toy_bundle
-from training.finetune import FinetuneConfig, check_recordings, compare, finetune, main, training_config
+from training.finetune import FinetuneConfig, between, check_recordings, finetune, main, training_config
 from training.recording_set import open_recordings
 
 
@@ -77,6 +77,7 @@ def test_it_learns_what_the_shipped_bundle_does_not_know(tmp_path: Path) -> None
                 hold=2,
                 learning_rate=5e-4,
                 crl=0.0,
+                share=1.0,
                 threads=1,
                 device="cpu",
             ),
@@ -104,12 +105,21 @@ def test_statistics_stay_as_they_were_folded(toy: Bundle, tmp_path: Path) -> Non
     assert not torch.equal(before["maps.weight"], state["model"]["maps.weight"])
 
 
-def test_a_bundle_is_compared_with_the_module_it_came_from(toy: Bundle) -> None:
-    separator = restore(toy)
-    assert compare(toy, separator, ["violin"]) < 1e-5
-    with torch.no_grad():
-        separator.get_parameter("gate.bias").add_(1.0)
-    assert compare(toy, separator, ["violin"]) > 1e-3
+def test_a_sound_pack_is_rehearsed(
+    toy: Bundle, toy_sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the pack is decoded to
+    flags = ["--bundle", str(toy.path), "--steps", "2", "--batch", "2", "--seconds", "0.64", "--threads", "1"]
+    flags += ["--sounds", str(toy_sounds), "--out", "run"]
+    assert main([str(write_folder(tmp_path / "mine", n_recordings=3)), *flags]) == 0
+    logged = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
+    assert {"negative_sdr", "url"} <= set(logged[0])
+
+
+def test_the_share_is_of_the_way_from_old_to_new() -> None:
+    old, new = ({"w": torch.full((2,), value), "n": torch.tensor(3)} for value in (1.0, 5.0))
+    assert [between(old, new, share)["w"][0].item() for share in (0.25, 1.0)] == [2.0, 5.0]
+    assert between(old, new, 0.5)["n"].item() == 3
 
 
 def test_few_recordings_are_all_learned_from(toy: Bundle) -> None:

@@ -40,6 +40,10 @@ def test_it_is_recordings_with_phrases_of_its_own_or_of_the_splitter(manifest: P
     assert len(ManifestRecordings(Path(f"{manifest}#test"), 32_000)) == 1
 
 
+def test_captions_are_split_by_training_captions_unless_told_otherwise(manifest: Path) -> None:
+    assert [phrase.lower() for phrase in ManifestRecordings(manifest, 32_000).phrases(0)] == ["a dog", "a cat"]
+
+
 def test_a_caption_without_phrases_is_one(manifest: Path) -> None:
     assert ManifestRecordings(manifest, 32_000, lambda caption: []).phrases(0) == ("a dog and a cat",)
 
