@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from model.embedder import Embedder
 from model.embedder.compact import CompactEmbedder
 from model.layers import BandAnalysis
+from training.parallel import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,17 @@ class Ear:
     mask that pleases the embedder by one peculiar colour does not please it twice.
     """
 
-    def __init__(self, embedder: Embedder, analysis: BandAnalysis, *, bf16: bool, colour_db: float = 0.0) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        analysis: BandAnalysis,
+        *,
+        bf16: bool,
+        colour_db: float = 0.0,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.embedder, self.analysis, self.bf16, self.colour_db = embedder, analysis, bf16, colour_db
+        self.ranks = ranks
         if isinstance(embedder, nn.Module):
             embedder.eval().requires_grad_(False)
 
@@ -59,6 +69,6 @@ class Ear:
         return vectors.float().unflatten(0, shape)
 
     def _colour(self, bands: Tensor) -> Tensor:
-        points = (2.0 * torch.rand(bands.shape[0], 1, 6, device=bands.device) - 1.0) * self.colour_db
+        points = (2.0 * self.ranks.draw(torch.rand, bands.shape[0], 1, 6, device=bands.device) - 1.0) * self.colour_db
         curve = nn.functional.interpolate(points, size=bands.shape[1], mode="linear", align_corners=True)
         return torch.pow(10.0, curve / 20.0).transpose(1, 2)

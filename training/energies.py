@@ -17,16 +17,20 @@ import torch
 from torch import Tensor
 
 from model.layers import BandAnalysis
+from training.parallel import ALONE, Ranks
 
 
 class MaskEnergies:
     """Quadratic forms of a batch of mixtures, and of targets in them.
 
+    Energies come out for the rows of all processes, ``R = B`` times their number: masks are of this process's rows.
+
     Shape:
         spectrum ``[B, F, N]`` complex of the mixtures, targets ``[B, S, F, N]`` complex
     """
 
-    def __init__(self, analysis: BandAnalysis, spectrum: Tensor, targets: Tensor) -> None:
+    def __init__(self, analysis: BandAnalysis, spectrum: Tensor, targets: Tensor, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         n_bins = analysis.signal.n_bins
         filters = analysis.filters[:, : min(n_bins, spectrum.shape[-2])]
         seen, targets = spectrum[..., :n_bins, :], targets[..., :n_bins, :]
@@ -35,16 +39,20 @@ class MaskEnergies:
         self.neighbour = torch.matmul(filters[:-1] * filters[1:], power)  # [B, K - 1, N]
         aligned = targets.real * seen.real[:, None] + targets.imag * seen.imag[:, None]
         self.cross = torch.matmul(filters, aligned)  # [B, S, K, N]
-        self.target = (targets.real.square() + targets.imag.square()).sum(dim=(-2, -1))  # [B, S]
-        self.mixture = power.sum(dim=(-2, -1))  # [B]
+        self.own_target = (targets.real.square() + targets.imag.square()).sum(dim=(-2, -1))  # [B, S]
+        self.target = ranks.gather(self.own_target)  # [R, S]
+        self.mixture = ranks.gather(power.sum(dim=(-2, -1)))  # [R]
 
     def estimate(self, mask: Tensor) -> Tensor:
-        """Energy of the masked mixtures; ``[B, P, K, N] -> [B, P]``."""
+        """Energy of the masked mixtures; ``[B, P, K, N] -> [R, P]``."""
+        return self.ranks.gather(self._estimate(mask))
+
+    def error(self, mask: Tensor) -> Tensor:
+        """Energy of what each target and its masked mixture differ by; ``[B, S, K, N] -> [R, S]``, never negative."""
+        value = self._estimate(mask) - 2.0 * (self.cross * mask).sum(dim=(-2, -1)) + self.own_target
+        return self.ranks.gather(value.clamp_min(0.0))
+
+    def _estimate(self, mask: Tensor) -> Tensor:
         own = (self.diagonal[:, None] * mask.square()).sum(dim=(-2, -1))
         shared = (self.neighbour[:, None] * mask[..., :-1, :] * mask[..., 1:, :]).sum(dim=(-2, -1))
         return own + 2.0 * shared
-
-    def error(self, mask: Tensor) -> Tensor:
-        """Energy of what each target and its masked mixture differ by; ``[B, S, K, N] -> [B, S]``, never negative."""
-        value = self.estimate(mask) - 2.0 * (self.cross * mask).sum(dim=(-2, -1)) + self.target
-        return value.clamp_min(0.0)

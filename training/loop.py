@@ -1,4 +1,7 @@
-"""The training loop: steps, averaged weights, checkpoints and validation. What is learned comes in as parts."""
+"""The training loop: steps, averaged weights, checkpoints and validation. What is learned comes in as parts.
+
+With several processes (``parts.ranks``) all do the steps, and the first logs, saves and validates.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from training import checkpoint
 from training.config import OptimiserConfig, TrainConfig
 from training.mixing import Sampler
 from training.modes import Mode
+from training.parallel import ALONE
 from training.parts import Parts
 from training.validation import Validation
 
@@ -65,13 +69,23 @@ class Loop:
         self.best = -math.inf
         if (self.out / "checkpoint.pt").exists():
             self._resume()
+        begins = set(parts.ranks.gather_list([self.step]))
+        if len(begins) > 1:
+            raise ValueError(f"{self.out} must be one folder that all processes see: they would begin at {begins}")
 
     def run(self) -> None:
         """Train to ``config.steps``, a checkpoint at the end; the batch of the next step is mixed meanwhile."""
         config = self.config
         with (
             ThreadPoolExecutor(1) as mixer,
-            tqdm(total=config.steps, initial=self.step, desc="training", unit="step", mininterval=5) as bar,
+            tqdm(
+                total=config.steps,
+                initial=self.step,
+                desc="training",
+                unit="step",
+                mininterval=5,
+                disable=not self.parts.ranks.first,
+            ) as bar,
         ):
             pending = mixer.submit(self.sampler.sample, self.step)
             started, recent = time.monotonic(), []
@@ -92,6 +106,7 @@ class Loop:
                     self._validate()
 
     def _step(self, batch: Any) -> dict[str, Tensor | float]:
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # a resumed run, and every process, draws alike
         rate = learning_rate(self.step, self.config.steps, self.config.optimiser)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -103,15 +118,17 @@ class Loop:
         shares = outcome.gradient_shares() if (self.step + 1) % self.config.checkpoint_every == 0 else {}
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.parts.ranks.average_gradients(self.parts.separator.parameters())
         norm = nn.utils.clip_grad_norm_(self.parts.separator.parameters(), self.config.optimiser.clip_norm)
         self.optimiser.step()
         self.average.update(self.parts.separator, self.step)
         return {**outcome.figures, **shares, "gradient_norm": norm, "learning_rate": rate}
 
     def _validate(self) -> None:
-        if not self.validations:
+        if not self.validations or not self.parts.ranks.first:
             return
         judged = copy.copy(self.parts)
+        judged.ranks = ALONE  # the others are not here to answer
         judged.separator = copy.deepcopy(self.parts.separator).eval()
         judged.separator.load_state_dict(self.average.state)
         figures = {name: value for judge in self.validations for name, value in judge.score(judged).items()}
@@ -122,11 +139,15 @@ class Loop:
             self._save("best.pt")
 
     def _log(self, figures: dict[str, float]) -> None:
+        if not self.parts.ranks.first:
+            return
         self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / "log.jsonl").open("a") as file:
             file.write(json.dumps({"step": self.step, **figures}) + "\n")
 
     def _save(self, name: str) -> None:
+        if not self.parts.ranks.first:
+            return
         checkpoint.save(
             self.out / name,
             {

@@ -117,14 +117,24 @@ def known_clips(pack: Pack, part: str, share: float) -> list[int]:
 class SingleSourceSampler:
     """Supervised mixtures of the pack's single sources; interferers never share the target's label.
 
-    Deterministic: step ``n`` gives the same batch whatever came before.
+    Deterministic: row ``r`` of step ``n`` is the same whatever came before and whoever makes the others. ``share`` are
+    the rows of the batch to make, by default all.
 
     Raises:
         ValueError: no clip of the split and part, or fewer labels than sources in a mixture.
     """
 
-    def __init__(self, pack: Pack, phrases: dict[str, tuple[str, ...]], config: MixingConfig, *, seed: int) -> None:
+    def __init__(
+        self,
+        pack: Pack,
+        phrases: dict[str, tuple[str, ...]],
+        config: MixingConfig,
+        *,
+        seed: int,
+        share: range | None = None,
+    ) -> None:
         self.pack, self.phrases, self.config, self.seed = pack, phrases, config, seed
+        self.share = range(config.batch) if share is None else share
         indices = known_clips(pack, config.part, config.known)
         self.by_label: dict[str, list[int]] = {}
         for index in indices:
@@ -151,8 +161,7 @@ class SingleSourceSampler:
 
     def sample(self, step: int) -> Batch:
         """Make the batch of a step."""
-        rng = np.random.default_rng([self.seed, step])
-        rows = [self._mixture(rng) for _ in range(self.config.batch)]
+        rows = [self._mixture(np.random.default_rng([self.seed, step, 1, row])) for row in self.share]
         mixture, targets, rest, prompts = zip(*rows, strict=True)
         return Batch(np.stack(mixture), np.stack(targets), np.stack(rest), list(prompts))
 

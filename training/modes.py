@@ -43,7 +43,7 @@ class Supervised:
         targets = torch.from_numpy(batch.targets).to(parts.device)
         with torch.no_grad():
             spectrum, bands = parts.analysis(mixture)
-            energies = MaskEnergies(parts.analysis, spectrum, parts.analysis.transform(targets))
+            energies = MaskEnergies(parts.analysis, spectrum, parts.analysis.transform(targets), parts.ranks)
         mask = parts.mask(bands, batch.prompts)
         terms = {
             "negative_sdr": negative_sdr(error=energies.error(mask), target=energies.target, mixture=energies.mixture),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from model.layers import BandAnalysis
 from model.spec import NetworkSpec
 from training.ear import Ear
+from training.parallel import ALONE, Ranks
 from training.prompts import PromptTable
 
 
@@ -17,7 +18,8 @@ from training.prompts import PromptTable
 class Parts:
     """The network under training, the signal front end, the prompts' vectors and, where a loss listens, an embedder.
 
-    ``prompt_noise`` is the length of a random vector added to each prompt's in training.
+    ``prompt_noise`` is the length of a random vector added to each prompt's in training; ``ranks`` are the processes
+    that share a batch.
     """
 
     separator: nn.Module
@@ -27,6 +29,7 @@ class Parts:
     bf16: bool
     prompt_noise: float = 0.0
     ear: Ear | None = None
+    ranks: Ranks = ALONE
 
     def mask(self, bands: Tensor, prompts: list[list[str]]) -> Tensor:
         """Masks ``[B, P, K, N]`` of ``prompts [B][P]`` for ``bands [B, K, N]`` of any number of frames."""
@@ -35,8 +38,9 @@ class Parts:
         )
         assert pooled is not None
         if self.prompt_noise and self.separator.training:
-            noise = torch.nn.functional.normalize(torch.randn_like(pooled), dim=-1)
-            pooled = pooled + self.prompt_noise * noise * torch.rand_like(pooled[..., :1])
+            noise = self.ranks.draw(torch.randn, *pooled.shape, device=self.device)
+            length = self.ranks.draw(torch.rand, *pooled.shape[:2], 1, device=self.device)
+            pooled = pooled + self.prompt_noise * length * torch.nn.functional.normalize(noise, dim=-1)
         n_frames = bands.shape[-1]
         bands = torch.nn.functional.pad(bands, (0, -n_frames % self.analysis.signal.frame_multiple))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):

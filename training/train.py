@@ -1,4 +1,7 @@
-"""Train the separator: ``python -m training.train training/configs/base.toml``. Run it again to go on after a kill."""
+"""Train the separator: ``python -m training.train training/configs/base.toml``. Run it again to go on after a kill.
+
+Data-parallel: ``torchrun --nproc-per-node 8 -m training.train ...``, see ``docs/parallel.md``.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ from training.loop import Loop
 from training.manifest import read_mixtures, read_phrases
 from training.mixing import Sampler, SingleSourceSampler
 from training.modes import MODES, Mode, Semi, SemiSampler, Supervised
+from training.parallel import ALONE, Ranks, open_ranks
 from training.parts import Parts
 from training.prompts import PromptTable
 from training.recordings import Recordings
 from training.rendered import RenderedMixtures
+from training.sync_norm import synchronise
 from training.validation import CombinationsValidation, ListValidation, Validation
 from training.weak import Weak
 from training.weak_mixing import WeakSampler
@@ -52,29 +57,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train(config: TrainConfig) -> None:
-    """Train to the config's last step, resuming from its checkpoint.
+    """Train to the config's last step, resuming from its checkpoint, with the processes that ``torchrun`` started.
 
     Raises:
-        ValueError: the pack, the embedder or a checkpoint does not fit the config.
+        ValueError: the pack, the embedder, a checkpoint or the number of processes does not fit the config.
     """
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)  # subnormal numbers are a hundred times slower on a CPU
+    with open_ranks(config.device) as (ranks, device):
+        _train(config, ranks, device)
+
+
+def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> None:
     torch.manual_seed(config.seed)
-    device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     sounds = Path(config.sounds)
-    pack = Pack.open(sounds, Path(config.cache))
+    with ranks.one_first():
+        pack = Pack.open(sounds, Path(config.cache))
     recordings = open_recordings(config, pack.sample_rate)
     prompts = PromptTable.build(Path(config.embedder), known_prompts(config, recordings))
     separator = build(config.network, config.signal)
     if config.initial:
         separator.load_state_dict(checkpoint.load(Path(config.initial))["ema"])
     separator = separator.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    separator = synchronise(separator, ranks, device)
     analysis = BandAnalysis(config.signal, pack.sample_rate).to(device)
-    parts = Parts(separator, analysis, prompts, device, config.bf16, config.prompt_noise)
+    parts = Parts(separator, analysis, prompts, device, config.bf16, config.prompt_noise, ranks=ranks)
     if config.mode in ("weak", "semi") and config.weak_losses.get("cnt"):
         embedder = CompactEmbedder.load(Path(config.ear or config.embedder)).to(device)
-        parts.ear = Ear(embedder, analysis, bf16=config.bf16, colour_db=config.weak.colour_db)
-    mode, sampler = recipe(config, pack, recordings, prompts)
+        parts.ear = Ear(embedder, analysis, bf16=config.bf16, colour_db=config.weak.colour_db, ranks=ranks)
+    mode, sampler = recipe(config, pack, recordings, prompts, ranks)
     validations: list[Validation] = [ListValidation(pack, sounds / config.validation_list, config.validation_limit)]
     if recordings is not None and config.weak_mixing.held >= config.weak_mixing.mixtures:
         known, held = (
@@ -117,20 +128,29 @@ def known_prompts(config: TrainConfig, recordings: Recordings | None) -> Iterabl
 
 
 def recipe(
-    config: TrainConfig, pack: Pack, recordings: Recordings | None, prompts: PromptTable
+    config: TrainConfig, pack: Pack, recordings: Recordings | None, prompts: PromptTable, ranks: Ranks = ALONE
 ) -> tuple[Mode, Sampler[Any]]:
-    """The config's mode and the sampler that feeds it; the weak ones get no pack, so they cannot reach a source."""
+    """The config's mode and the sampler that feeds it; the weak ones get no pack, so they cannot reach a source.
+
+    Raises:
+        ValueError: a batch cannot be shared evenly among the processes.
+    """
     phrases = read_phrases(Path(config.sounds)) if config.mode in ("supervised", "semi") else {}
     supervised = Supervised(config.losses)
     if recordings is None:
-        return supervised, SingleSourceSampler(pack, phrases, config.mixing, seed=config.seed)
+        return supervised, _singles(config, pack, phrases, ranks)
     only_url = {name: value for name, value in config.weak_losses.items() if name in ("url", "silence")}
     weak = Weak(config.weak, only_url if config.mode == "unsupervised" else config.weak_losses)
-    mixtures = WeakSampler(recordings, prompts, config.weak_mixing, seed=config.seed)
+    share = ranks.share(config.weak_mixing.batch, "weak_mixing.batch")
+    mixtures = WeakSampler(recordings, prompts, config.weak_mixing, seed=config.seed, share=share)
     if config.mode == "semi":
-        singles = SingleSourceSampler(pack, phrases, config.mixing, seed=config.seed)
-        return Semi(supervised, weak), SemiSampler(singles, mixtures)
+        return Semi(supervised, weak), SemiSampler(_singles(config, pack, phrases, ranks), mixtures)
     return weak, mixtures
+
+
+def _singles(config: TrainConfig, pack: Pack, phrases: dict[str, tuple[str, ...]], ranks: Ranks) -> SingleSourceSampler:
+    share = ranks.share(config.mixing.batch, "mixing.batch")
+    return SingleSourceSampler(pack, phrases, config.mixing, seed=config.seed, share=share)
 
 
 if __name__ == "__main__":

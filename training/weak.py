@@ -22,6 +22,7 @@ from training.ear import Heard
 from training.energies import MaskEnergies
 from training.losses import negative_sdr, silence, weighted_l1
 from training.outcome import Outcome
+from training.parallel import ALONE, Ranks
 from training.parts import Parts
 from training.weak_mixing import WeakBatch
 
@@ -35,7 +36,8 @@ class WeakConfig:
     """How a mixture of mixtures is learned from; the losses' weights are the run's ``weak_losses``.
 
     ``reconstruction`` is ``sdr`` (ours) or ``l1`` (the release's) for URL and CRL; ``contrastive`` is ``bimodal``
-    (ours) or ``released``. CNT, CRL and ``whole`` are off for the first ``warmup`` of the run and grow over the next ``ramp``.
+    (ours) or ``released``. CNT, CRL and ``whole`` are off for the first ``warmup`` of the run and grow over the next
+    ``ramp``.
     ``scope`` says among which prompts a prediction is named: all of the batch and ``bank`` more, or those of its own
     mixture of mixtures; ``gain`` counts similarity over the mixture's own; prompts whose cosine is over ``same`` are
     positives of each other, over ``alike`` neither positive nor negative. ``scale`` replaces the embedder's own, 0
@@ -74,9 +76,12 @@ class Questions:
     absent: Tensor
 
     @classmethod
-    def of(cls, batch: WeakBatch) -> Questions:
-        """Lay out the prompts; rows with fewer phrases are padded with their first caption, which no loss looks at."""
-        n_phrases = max(sum(len(part) for part in row) for row in batch.phrases)
+    def of(cls, batch: WeakBatch, ranks: Ranks = ALONE) -> Questions:
+        """Lay out the prompts; rows with fewer phrases are padded with their first caption, which no loss looks at.
+
+        All processes lay out alike: padding too counts in batch statistics.
+        """
+        n_phrases = max(ranks.gather_list([max(sum(len(part) for part in row) for row in batch.phrases)]))
         n_parts = len(batch.captions[0])
         n_absent = len(batch.absent[0])
         owner = torch.zeros(len(batch.captions), n_parts, n_parts + n_phrases + n_absent)
@@ -91,6 +96,14 @@ class Questions:
         is_absent = torch.zeros(owner.shape[0], owner.shape[2], dtype=torch.bool)
         is_absent[:, n_parts + n_phrases :] = True
         return cls(prompts, owner, is_absent)
+
+    def to(self, device: torch.device) -> Questions:
+        """The same questions with their tensors on a device."""
+        return Questions(self.prompts, self.owner.to(device), self.absent.to(device))
+
+    def gather(self, ranks: Ranks) -> Questions:
+        """The questions of all processes; what is absent is the same columns in each."""
+        return Questions(ranks.gather_list(self.prompts), ranks.gather(self.owner), self.absent.repeat(ranks.world, 1))
 
 
 class Weak:
@@ -111,34 +124,36 @@ class Weak:
             name: weight * (ramp if name in ("crl", "cnt", "whole") else 1.0) for name, weight in self.weights.items()
         }
         wanted = {name for name, weight in asks.items() if weight > 0}
-        questions = Questions.of(batch if wanted - {"url", "silence"} else _captions_only(batch))
+        asked = batch if wanted - {"url", "silence"} else _captions_only(batch)
+        questions = Questions.of(asked, parts.ranks).to(parts.device)
+        everyone = questions.gather(parts.ranks)
         mixture = torch.from_numpy(batch.mixture).to(parts.device)
         with torch.no_grad():
             spectrum, bands = parts.analysis(mixture)
             targets = parts.analysis.transform(torch.from_numpy(batch.parts).to(parts.device))
-            energies = MaskEnergies(parts.analysis, spectrum, targets)
+            energies = MaskEnergies(parts.analysis, spectrum, targets, parts.ranks)
         mask = parts.mask(bands, questions.prompts)
-        owner = questions.owner.to(parts.device)
-        n_parts = owner.shape[1]
+        n_parts = questions.owner.shape[1]
         terms: dict[str, Tensor] = {}
         figures: dict[str, Tensor] = {}
         if "url" in wanted:
             terms["url"] = self._reconstruction(mask[:, :n_parts], energies, bands, targets, parts, own=False)
         if wanted & {"crl", "whole"}:
-            sums = torch.einsum("bnq,bqkt->bnkt", owner, mask)
+            sums = torch.einsum("bnq,bqkt->bnkt", questions.owner, mask)
             if "crl" in wanted:
                 complete = torch.tensor(batch.complete, dtype=torch.float32, device=parts.device)
-                terms["crl"] = self._reconstruction(sums, energies, bands, targets, parts, own=True, weight=complete)
+                weight = parts.ranks.gather(complete)
+                terms["crl"] = self._reconstruction(sums, energies, bands, targets, parts, own=True, weight=weight)
             if "whole" in wanted:
                 rest = energies.estimate(1.0 - sums.sum(dim=1, keepdim=True))
                 total = energies.mixture[:, None]
                 terms["whole"] = negative_sdr(error=rest, target=total, mixture=energies.mixture)
         if "cnt" in wanted:
             heard = Heard(spectrum, bands, mixture.shape[-1])
-            terms["cnt"], figures["cnt_accuracy"] = self._contrast(parts, heard, mask, questions, owner)
-        if "silence" in wanted and questions.absent.any():
-            absent = questions.absent.to(parts.device)
-            terms["silence"] = silence(estimate=energies.estimate(mask), absent=absent, mixture=energies.mixture)
+            terms["cnt"], figures["cnt_accuracy"] = self._contrast(parts, heard, mask, everyone)
+        if "silence" in wanted and everyone.absent.any():
+            estimate = energies.estimate(mask)
+            terms["silence"] = silence(estimate=estimate, absent=everyone.absent, mixture=energies.mixture)
         return Outcome.of(terms, asks, mask, figures)
 
     def _reconstruction(
@@ -154,21 +169,25 @@ class Weak:
             n_bins = parts.analysis.signal.n_bins
             power = targets.real.square() + targets.imag.square()
             amplitude = torch.sqrt(torch.matmul(parts.analysis.filters, power[:, :, :n_bins]) + 1e-12)
-        return weighted_l1(
+        value = weighted_l1(
             estimate=mask * bands[:, None], target=amplitude, loudness=amplitude if own else bands[:, None]
         )
+        return parts.ranks.gather(value[None]).mean()  # a mean over rows, of which all processes have as many
 
-    def _contrast(
-        self, parts: Parts, heard: Heard, mask: Tensor, questions: Questions, owner: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """CNT over the phrases' predictions, and the share of them that the embedder names rightly."""
+    def _contrast(self, parts: Parts, heard: Heard, mask: Tensor, questions: Questions) -> tuple[Tensor, Tensor]:
+        """CNT over the phrases' predictions, and the share of them that the embedder names rightly.
+
+        ``heard`` and ``mask`` are of this process's rows, ``questions`` of all processes' rows: each listens to its own
+        predictions, and all compare the vectors of all.
+        """
         if parts.ear is None:
             raise ValueError("the contrastive loss needs an embedder with an audio tower, got none")
-        asked = owner.sum(dim=1) > 0  # [B, Q]
+        owner, gather = questions.owner, parts.ranks.gather
+        asked = owner.sum(dim=1) > 0  # [R, Q], R the rows of all processes
         rows, queries = asked.nonzero(as_tuple=True)
         prompts = [questions.prompts[row][query] for row, query in zip(rows.tolist(), queries.tolist(), strict=True)]
         first, last = int(queries.min()), int(queries.max()) + 1
-        vectors = parts.ear.listen(heard, mask[:, first:last])[rows, queries - first]
+        vectors = gather(parts.ear.listen(heard, mask[:, first:last]))[rows, queries - first]
         scale = self.config.scale or parts.ear.logit_scale
         if self.config.shuffled:
             prompts = [prompts[place] for place in torch.randperm(len(prompts)).tolist()]
@@ -188,7 +207,7 @@ class Weak:
         whole = None
         if self.config.gain:
             with torch.no_grad():
-                whole = parts.ear.listen(heard, torch.ones_like(mask[:, :1]))[rows, 0]
+                whole = gather(parts.ear.listen(heard, torch.ones_like(mask[:, :1])))[rows, 0]
         loss = bimodal_contrastive(vectors, text, positive=positive, ignored=ignored, scale=scale, heard=whole)
         with torch.no_grad():
             named = accuracy(vectors, text, positive=positive, ignored=ignored)

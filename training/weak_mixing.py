@@ -55,16 +55,27 @@ class WeakMixingConfig:
 
 
 class WeakSampler:
-    """Deterministic: step ``n`` gives the same batch whatever came before; ``held`` draws what training is kept from.
+    """Mixtures of mixtures of recordings; ``held`` draws what training is kept from.
+
+    Deterministic: row ``r`` of step ``n`` is the same whatever came before and whoever makes the others. ``share`` are
+    the rows of the batch to make, by default all.
 
     Raises:
         ValueError: fewer recordings than are added up.
     """
 
     def __init__(
-        self, recordings: Recordings, prompts: PromptTable, config: WeakMixingConfig, *, seed: int, held: bool = False
+        self,
+        recordings: Recordings,
+        prompts: PromptTable,
+        config: WeakMixingConfig,
+        *,
+        seed: int,
+        held: bool = False,
+        share: range | None = None,
     ) -> None:
         self.recordings, self.prompts, self.config, self.seed = recordings, prompts, config, seed
+        self.share = range(config.batch) if share is None else share
         border = len(recordings) - config.held
         self.rows = range(border, len(recordings)) if held else range(border)
         if len(self.rows) < config.mixtures:
@@ -74,8 +85,7 @@ class WeakSampler:
 
     def sample(self, step: int) -> WeakBatch:
         """Make the batch of a step."""
-        rng = np.random.default_rng([self.seed, step, 2])
-        rows = [self._row(rng) for _ in range(self.config.batch)]
+        rows = [self._row(np.random.default_rng([self.seed, step, 2, row])) for row in self.share]
         parts, captions, phrases, complete, absent = zip(*rows, strict=True)
         stacked = np.stack(parts)
         return WeakBatch(stacked.sum(axis=1), stacked, list(captions), list(phrases), list(complete), list(absent))
