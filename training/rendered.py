@@ -62,50 +62,69 @@ class RenderedMixtures:
         return self.samples[first + start : end].astype(np.float32) / 32768.0
 
 
+class RenderedWriter:
+    """Writes what :class:`RenderedMixtures` reads; the index comes last, so a half-written folder is no folder."""
+
+    def __init__(self, folder: Path, sample_rate: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.sample_rate = folder, sample_rate
+        self.offsets, self.captions, self.phrases = [0], list[str](), list[list[str]]()
+        self.file = (folder / "mixtures.pcm").open("wb")
+
+    def add(self, audio: np.ndarray, caption: str, phrases: Sequence[str]) -> None:
+        """Append a recording, float ``[T]`` in -1..1, what is said of it and one phrase for each sound."""
+        self.file.write(np.round(np.clip(audio, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
+        self.offsets.append(self.offsets[-1] + len(audio))
+        self.captions.append(caption)
+        self.phrases.append(list(phrases))
+
+    def close(self) -> None:
+        """Write the index: from now on the folder can be opened."""
+        self.file.close()
+        index = {
+            "sample_rate": self.sample_rate,
+            "offsets": self.offsets,
+            "captions": self.captions,
+            "phrases": self.phrases,
+        }
+        partial = self.folder / "mixtures.partial"
+        partial.write_text(json.dumps(index))
+        partial.replace(self.folder / "mixtures.json")
+
+
 def render_list(path: Path, pack: Pack, out: Path) -> None:
-    """Render a mixture list from the decoded pack; the index is written last, so a half-written folder is no folder.
+    """Render a mixture list from the decoded pack.
 
     Raises:
         ValueError: the list names a clip that the pack lacks.
     """
     rows = {clip.path: row for row, clip in enumerate(pack.clips)}
-    mixtures = read_mixtures(path)
-    out.mkdir(parents=True, exist_ok=True)
-    offsets = [0]
-    with (out / "mixtures.pcm").open("wb") as file:
-        for mixture in tqdm(mixtures, desc=f"rendering {path.name}", unit="mixture", mininterval=5):
-            n_samples = round(mixture.seconds * pack.sample_rate)
-            sources = np.zeros((len(mixture.sources), n_samples), dtype=np.float32)
-            for row, source in zip(sources, mixture.sources, strict=True):
-                if source.path not in rows:
-                    raise ValueError(f"{path}: mixture {mixture.id} names {source.path}, which is not in the pack")
-                at, start = round(source.at * pack.sample_rate), round(source.start * pack.sample_rate)
-                cut = pack.audio(rows[source.path], start, n_samples - at)
-                row[at : at + len(cut)] = scale_to_level(cut, source.level_db)
-            mixed, _ = limit_peak(sources)
-            file.write(np.round(np.clip(mixed, -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
-            offsets.append(offsets[-1] + n_samples)
-    index = {
-        "sample_rate": pack.sample_rate,
-        "offsets": offsets,
-        "captions": [mixture.caption for mixture in mixtures],
-        "phrases": [[source.prompt for source in mixture.sources] for mixture in mixtures],
-    }
-    partial = out / "mixtures.partial"
-    partial.write_text(json.dumps(index))
-    partial.replace(out / "mixtures.json")
+    writer = RenderedWriter(out, pack.sample_rate)
+    for mixture in tqdm(read_mixtures(path), desc=f"rendering {path.name}", unit="mixture", mininterval=5):
+        n_samples = round(mixture.seconds * pack.sample_rate)
+        sources = np.zeros((len(mixture.sources), n_samples), dtype=np.float32)
+        for row, source in zip(sources, mixture.sources, strict=True):
+            if source.path not in rows:
+                raise ValueError(f"{path}: mixture {mixture.id} names {source.path}, which is not in the pack")
+            at, start = round(source.at * pack.sample_rate), round(source.start * pack.sample_rate)
+            cut = pack.audio(rows[source.path], start, n_samples - at)
+            row[at : at + len(cut)] = scale_to_level(cut, source.level_db)
+        mixed, _ = limit_peak(sources)
+        writer.add(mixed, mixture.caption, [source.prompt for source in mixture.sources])
+    writer.close()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status, 2 for a list that cannot be rendered."""
     parser = argparse.ArgumentParser(prog="python -m training.rendered", description=__doc__)
-    parser.add_argument("list", help="mixture list, a name in the pack's folder")
+    parser.add_argument("list", type=Path, help="mixture list: a path, or a name in the pack's folder")
     parser.add_argument("--sounds", type=Path, default=Path("../shared/sounds"), help="the sound pack's folder")
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where the pack is decoded")
     parser.add_argument("--out", type=Path, required=True, help="folder of the rendered mixtures")
     options = parser.parse_args(arguments)
     try:
-        render_list(options.sounds / options.list, Pack.open(options.sounds, options.cache), options.out)
+        path = options.list if options.list.is_file() else options.sounds / options.list
+        render_list(path, Pack.open(options.sounds, options.cache), options.out)
     except (ValueError, FileNotFoundError) as error:
         print(f"training.rendered: {error}", file=sys.stderr)
         return 2
