@@ -112,8 +112,8 @@ ALONE = Ranks()
 def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     """Join the other processes where ``torchrun`` started this one; gives the ranks and this process's device.
 
-    ``device`` is ``auto``, ``cpu`` or ``cuda`` (or one of its devices, which only a single process can share with
-    nobody). Processes meet over NCCL on CUDA, over gloo on the CPU.
+    ``device`` is ``auto``, ``cpu`` or ``cuda``, and for a single process also one device of several (``cuda:1``).
+    Processes meet over NCCL on CUDA, over gloo on the CPU.
 
     A process that fails leaves the group standing: waiting for the others to agree would hang it, and ``torchrun`` ends
     them all when one is gone.
@@ -130,7 +130,8 @@ def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     if on_cuda:
         place = torch.device("cuda", _own_cuda_device(device))
         torch.cuda.set_device(place)
-    distributed.init_process_group("nccl" if on_cuda else "gloo", timeout=PATIENCE)
+    backend = "nccl" if on_cuda else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE, device_id=place if on_cuda else None)
     yield ranks, place
     distributed.destroy_process_group()
 

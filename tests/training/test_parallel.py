@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from model.embedder.audio import AudioConfig
 from model.embedder.compact import CompactEmbedder
@@ -19,12 +18,13 @@ from model.embedder.text import TextConfig, TextTokenizer
 from model.spec import SignalSpec
 from tests.training.conftest import LABELS
 from training import checkpoint, loop
+from training.config import TrainConfig, read_config
 from training.dataset import Pack
 from training.manifest import read_phrases
 from training.mixing import MixingConfig, SingleSourceSampler
-from training.parallel import ALONE, Ranks
-from training.sync_norm import GlobalBatchNorm2d, synchronise
-from training.train import main
+from training.parallel import Ranks
+from training.prompts import PromptTable
+from training.train import known_prompts, main, open_recordings, recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 4
@@ -112,13 +112,29 @@ def config(toy_sounds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def two_processes(config: Path, out: Path) -> subprocess.CompletedProcess[str]:
+FAILS_IN_THE_SECOND = """
+import os, sys
+from training import loop, train
+
+step = loop.Loop._step
+
+def stepped(self, batch):
+    if self.step == 2 and os.environ["RANK"] == "1":
+        raise RuntimeError("a disk of the second process is gone")
+    return step(self, batch)
+
+loop.Loop._step = stepped
+sys.exit(train.main())
+"""
+
+
+def two_processes(config: Path, out: Path, *program: str) -> subprocess.CompletedProcess[str]:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "training.train", str(config), "--out", str(out)]
+    command = [*launch, *(program or ("-m", "training.train")), str(config), "--out", str(out)]
     alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     environment = {**alone, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command, cwd=out.parent, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=out.parent, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
 
 
@@ -192,13 +208,13 @@ def test_two_processes_go_on_where_one_was_killed(config: Path, tmp_path: Path) 
     assert_the_same_run(one, two, {"negative_sdr", "silence", "url", "crl", "cnt", "whole", "weak_silence"})
 
 
-def test_a_batch_that_cannot_be_shared_ends_all_processes_with_its_key(config: Path, tmp_path: Path) -> None:
-    odd = in_mode(config, tmp_path, "supervised")
-    odd.write_text(odd.read_text().replace("batch = 4", "batch = 3"))
-    done = two_processes(odd, tmp_path / "out")
+def test_a_process_that_fails_ends_the_other(config: Path, tmp_path: Path) -> None:
+    program = tmp_path / "failing.py"
+    program.write_text(FAILS_IN_THE_SECOND)
+    done = two_processes(in_mode(config, tmp_path, "supervised"), tmp_path / "out", str(program))
     assert done.returncode != 0
-    assert "mixing.batch must be a multiple of the 2 processes, got 3" in done.stderr
-    assert not (tmp_path / "out").exists()
+    assert "a disk of the second process is gone" in done.stderr
+    assert checkpoint.load(tmp_path / "out" / "checkpoint.pt")["step"] == 2
 
 
 def test_shares_of_a_batch_are_its_rows(toy_pack: Pack, toy_sounds: Path) -> None:
@@ -209,8 +225,15 @@ def test_shares_of_a_batch_are_its_rows(toy_pack: Pack, toy_sounds: Path) -> Non
     parts = [SingleSourceSampler(toy_pack, phrases, mixing, seed=2, share=share).sample(5) for share in shares]
     assert np.array_equal(np.concatenate([part.mixture for part in parts]), whole.mixture)
     assert [row for part in parts for row in part.prompts] == whole.prompts
-    with pytest.raises(ValueError, match="multiple of the 4 processes, got 6"):
-        Ranks(0, 4).share(6, "mixing.batch")
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_with_its_key(config: Path, tmp_path: Path, toy_pack: Pack) -> None:
+    for mode, key in (("supervised", "mixing.batch"), ("weak", "weak_mixing.batch"), ("semi", "weak_mixing.batch")):
+        run = read_config(TrainConfig, in_mode(config, tmp_path, mode))
+        recordings = open_recordings(run, 32_000)
+        prompts = PromptTable.build(Path(run.embedder), known_prompts(run, recordings))
+        with pytest.raises(ValueError, match=f"^{key} must be a multiple of the 3 processes, got 4"):
+            recipe(run, toy_pack, recordings, prompts, Ranks(1, 3))
 
 
 def test_ranks_draw_the_rows_of_one_draw() -> None:
@@ -219,32 +242,3 @@ def test_ranks_draw_the_rows_of_one_draw() -> None:
         return Ranks(rank, world).draw(torch.randn, 4 // world, 3, device=torch.device("cpu"))
 
     assert torch.equal(torch.cat([draw(0, 2), draw(1, 2)]), draw(0, 1))
-
-
-@pytest.mark.parametrize("offset", [0.0, 300.0])
-def test_a_global_normalisation_of_one_process_is_torchs(offset: float) -> None:
-    torch.manual_seed(0)
-    torchs = nn.BatchNorm2d(3)
-    nn.init.normal_(torchs.weight)
-    nn.init.normal_(torchs.bias)
-    ours = GlobalBatchNorm2d(torchs, ALONE)
-    assert list(ours.state_dict()) == list(torchs.state_dict())
-    for number in range(3):
-        x = torch.randn(4, 3, 5, 6, dtype=torch.float32) * (1 + number) + offset
-        first, second = x.clone().requires_grad_(), x.clone().requires_grad_()
-        wanted, got = torchs(first), ours(second)
-        assert torch.allclose(got, wanted, atol=1e-3 if offset else 1e-5)
-        for output in (wanted, got):
-            output.sin().sum().backward()
-        assert first.grad is not None and second.grad is not None
-        assert torch.allclose(second.grad, first.grad, atol=1e-3 if offset else 1e-5)
-    for name, value in torchs.state_dict().items():
-        assert torch.allclose(ours.state_dict()[name], value, rtol=1e-4, atol=1e-5), name
-    assert torch.allclose(ours.eval()(x), torchs.eval()(x), atol=1e-3)
-
-
-def test_one_process_keeps_its_normalisations() -> None:
-    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.BatchNorm2d(2)))
-    cpu = torch.device("cpu")
-    assert type(synchronise(module, ALONE, cpu)[1][0]) is nn.BatchNorm2d  # type: ignore[index]
-    assert type(synchronise(module, Ranks(0, 2), cpu)[1][0]) is GlobalBatchNorm2d  # type: ignore[index]
