@@ -64,13 +64,13 @@ def write_toml(values: Mapping[str, Any]) -> str:
 
 def _lines(values: Mapping[str, Any], prefix: str) -> list[str]:
     lines = [
-        f"{json.dumps(key)} = {_literal(value)}"
+        f"{_quoted(key)} = {_literal(value)}"
         for key, value in values.items()
         if value is not None and not isinstance(value, Mapping)
     ]
     for key, value in values.items():
         if isinstance(value, Mapping):
-            name = f"{prefix}.{json.dumps(key)}" if prefix else json.dumps(key)
+            name = f"{prefix}.{_quoted(key)}" if prefix else _quoted(key)
             lines += ["", f"[{name}]", *_lines(value, name)]
     return lines
 
@@ -79,9 +79,14 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=True)
+        return _quoted(value)
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_literal(item) for item in value) + "]"
     raise ValueError(f"TOML has no word for {value!r}")
+
+
+def _quoted(text: str) -> str:
+    """A basic string: JSON's, except that TOML knows no surrogate pairs and wants DEL escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -36,7 +36,7 @@ def rows_path(folder: Path, name: str) -> Path:
 def score_arm(folder: Path, config: TrainConfig, name: str, *, bss: int, limit: int) -> None:
     """Score ``folder/checkpoint.pt`` on a list at the pack's working rate, going on from the rows that are there.
 
-    The first ``bss`` mixtures get BSS-eval's figures too; ``limit`` scores only the first so many, 0 all.
+    The first ``bss`` mixtures (-1: all) get BSS-eval's figures too; ``limit`` scores only the first so many, 0 all.
 
     Raises:
         ValueError: the checkpoint or the list cannot be read.
@@ -49,7 +49,7 @@ def score_arm(folder: Path, config: TrainConfig, name: str, *, bss: int, limit: 
     lines = read_mixtures(list_path)[: limit or None]
     journal = Journal(rows_path(folder, name), hashlib.sha256(question.encode()).hexdigest())
     try:
-        with_bss = {line.id for line in lines[:bss]}
+        with_bss = {line.id for line in (lines if bss < 0 else lines[:bss])}
         left = [line for line in lines if _lacks(journal.rows.get(line.id), bss=line.id in with_bss)]
         if not left:
             return
