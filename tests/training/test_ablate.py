@@ -112,7 +112,9 @@ def test_two_arms_make_a_page_and_a_second_call_trains_nothing(plan: Path, capsy
     assert text.startswith("# Results\n") and text.endswith(f"{END}\nThe end.\n") and "old" not in text
     assert "| 1 | `first` | singles | 1 | 2 |" in text and "| 2 | `second` | mixtures | 1 | 2 |" in text
     assert "`second` - `first`" in text and "| toy | valid-2 |" in text
-    assert (page.with_suffix("") / "sdri-valid-2.svg").stat().st_size < 60_000
+    pictures = {path.name: path.stat().st_size for path in page.with_suffix("").iterdir()}
+    assert {*pictures} == {"sdri-valid-2.svg", "sir-sar-valid-2.svg", "combinations.svg", "gradient-shares.svg"}
+    assert max(pictures.values()) < 60_000 and all(f"(page/{name})" in text for name in pictures)
     started = checkpoint.load(folder / "second" / "seed-1" / "checkpoint.pt")["config"]["initial"]
     assert started == str(folder / "first" / "seed-1" / "checkpoint.pt")
     capsys.readouterr()
