@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training import checkpoint
@@ -25,6 +25,7 @@ _tables = st.recursive(
 )
 
 
+@settings(deadline=None)  # a shared machine pauses for longer than any example takes
 @given(_tables)
 def test_what_is_written_as_toml_is_read_again(table: dict[str, Any]) -> None:
     assert tomllib.loads(write_toml(table)) == table
