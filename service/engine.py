@@ -10,6 +10,7 @@ import numpy as np
 from model.spec import SignalSpec
 from service.embedding import Embedding, join
 from service.errors import ModelError
+from service.hearing import Hearing
 from service.text_cache import TextCache
 from service.turns import Turns
 
@@ -27,8 +28,16 @@ class Network(Protocol):
     def mask(self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
         """Masks [P, K, N] of a window's bands [K, N]."""
 
-    def presence(self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        """How surely each prompt's sound is in a window, [P] in 0..1."""
+    @property
+    def audio_rate(self) -> int | None:
+        """Sample rate of the waveforms that :meth:`presence` takes; None where it takes a window's bands."""
+
+    @property
+    def audio_samples(self) -> int:
+        """Samples of the longest waveform that it takes at once."""
+
+    def presence(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        """How surely each prompt's sound is in a window's bands [K, N] or a waveform [T]: [P] in 0..1."""
 
 
 class Engine:
@@ -59,6 +68,8 @@ class Engine:
         """Run every graph once at the shapes that requests use, past the cache, so that the first one is no slower."""
         embedding = join([self._compute("a sound")])
         self.infer(np.ones((self.signal.n_bands, self.signal.window_frames), np.float32), embedding)
+        if self.network.audio_rate:
+            self.hear(np.ones(self.network.audio_samples, np.float32), embedding)
         self.ready = True
 
     def embed(self, prompts: tuple[str, ...]) -> tuple[list[Embedding], list[str]]:
@@ -76,6 +87,8 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Masks of one window and each prompt's presence in it, when its turn comes.
 
+        Presence is zero from a model that hears waveforms, for which :meth:`hear` is there.
+
         Shape:
             bands [K, N]; returns [P, K, N] and [P].
 
@@ -87,19 +100,39 @@ class Engine:
                 mask = self.network.mask(bands, embedding)
             except FloatingPointError as error:
                 raise ModelError("the model's answer is not finite") from error
-            # Nothing is heard in silence, and an audio tower asked all the same divides nothing by nothing.
-            heard = self.network.presence(bands, embedding) if bands.any() else np.zeros(len(mask))
-        if not (np.isfinite(mask).all() and np.isfinite(heard).all()):
+            heard = np.zeros(len(mask)) if self.network.audio_rate else self._presence(bands, embedding)
+        if not np.isfinite(mask).all():
             raise ModelError("the model's answer is not finite")
         return mask, heard
+
+    def hear(self, waveform: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        """Each prompt's presence in a waveform at the model's ``audio_rate``, when its turn comes.
+
+        Shape:
+            waveform [T]; returns [P].
+
+        Raises:
+            ModelError: a number is not finite.
+        """
+        with self.turns.take():
+            return self._presence(waveform, embedding)
+
+    def _presence(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        # Nothing is heard in silence, and an audio tower asked all the same divides nothing by nothing.
+        if not sound.any():
+            return np.zeros(len(embedding[2]))
+        heard = self.network.presence(sound, embedding)
+        if not np.isfinite(heard).all():
+            raise ModelError("the model's answer is not finite")
+        return heard
 
     def cache_info(self) -> dict[str, Any]:
         """The text cache's tiers and how they fare."""
         return self._cache.info()
 
-    def listen(self, embeddings: list[Embedding], check: Callable[[], None]) -> Listening:
+    def listen(self, embeddings: list[Embedding], check: Callable[[], None], sample_rate: int) -> Listening:
         """Begin a recording. ``check`` is called before each window; whatever it raises ends the work."""
-        return Listening(self, embeddings, check)
+        return Listening(self, embeddings, check, sample_rate)
 
     def close(self) -> None:
         """Let go of connections."""
@@ -110,11 +143,24 @@ class Engine:
 class Listening:
     """The model at work on one recording: a mask for each window, and what was heard in all of them."""
 
-    def __init__(self, engine: Engine, embeddings: list[Embedding], check: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, embeddings: list[Embedding], check: Callable[[], None], sample_rate: int
+    ) -> None:
         self._engine = engine
         self._embedding = join(embeddings)
         self._check = check
         self._heard = np.zeros(len(embeddings))
+        audio_rate, audio_samples = engine.network.audio_rate, engine.network.audio_samples
+        self._hearing = Hearing(sample_rate, audio_rate, audio_samples, self._hear) if audio_rate else None
+
+    def take(self, block: np.ndarray) -> None:
+        """Hear the recording's next samples [C, T], where the model hears waveforms; bands come by :meth:`mask`."""
+        if self._hearing:
+            self._hearing.push(block)
+
+    def _hear(self, waveform: np.ndarray) -> None:
+        self._check()
+        self._heard = np.maximum(self._heard, self._engine.hear(waveform, self._embedding))
 
     def mask(self, bands: np.ndarray) -> np.ndarray:
         """Masks of the next window. Shape: bands [K, N]; returns [P, K, N]."""
@@ -123,6 +169,8 @@ class Listening:
         self._heard = np.maximum(self._heard, heard)
         return mask
 
-    def presence(self) -> list[float]:
-        """How surely each prompt's sound was heard in any window, 0 to 1; not calibrated."""
+    def finish(self) -> list[float]:
+        """End the recording: how surely each prompt's sound was heard in any window, 0 to 1; not calibrated."""
+        if self._hearing:
+            self._hearing.finish()
         return [round(float(value), 3) for value in self._heard]

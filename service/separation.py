@@ -23,7 +23,7 @@ from service.ask import Ask
 from service.decode import AudioLimits, decode
 from service.embedding import Embedding
 from service.encode import StemWriter
-from service.engine import Engine
+from service.engine import Engine, Listening
 from service.errors import ModelError, StorageFull
 from service.ffmpeg import Transcoder
 from service.formats import ZIP_TYPE
@@ -124,19 +124,19 @@ class Separator:
         """Write every sound that is asked for; returns them, and each prompt's presence."""
         rate, n_channels, n_samples = recording.sample_rate, recording.n_channels, recording.n_samples
         paths = [folder / name for name in file_names(ask)]
-        listening = self.engine.listen(embeddings, check)
+        listening = self.engine.listen(embeddings, check, rate)
         stream = MaskStream(self.engine.signal, rate, n_channels, len(embeddings), listening.mask)
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(StemWriter(path, ask.encoding, rate, n_channels, n_samples)) for path in paths
             ]
             position = 0
-            for stems in _separated(stream, recording, check):
+            for stems in _separated(stream, listening, recording, check):
                 mixture = recording.read(position, stems.shape[2])
                 position += stems.shape[2]
                 for writer, part in zip(writers, parts(stems, mixture, ask), strict=True):
                     writer.write(part)
-        presence = listening.presence()
+        presence = listening.finish()
         prompts: list[tuple[str | None, float | None]] = []
         if ask.wants_stems:
             prompts += zip(ask.prompts, presence, strict=True)
@@ -145,9 +145,12 @@ class Separator:
         return [Stem(prompt, path, score) for (prompt, score), path in zip(prompts, paths, strict=True)], presence
 
 
-def _separated(stream: MaskStream, recording: Recording, check: Callable[[], None]) -> Iterator[np.ndarray]:
+def _separated(
+    stream: MaskStream, listening: Listening, recording: Recording, check: Callable[[], None]
+) -> Iterator[np.ndarray]:
     for block in recording.blocks():
         check()
+        listening.take(block)
         yield stream.push(block)
     yield stream.finish()
 

@@ -73,9 +73,9 @@ class Ablation:
         claim(folder, self._record(arm, seed), {"config": checkpoint.plain(TrainConfig())}, redo=self.redo)
         if self.finished(arm, seed):
             return
+        self._prepare(arm, seed)
         if config.mode != "supervised":
             self._recordings(config.recordings)
-        self._prepare(arm, seed)
         path = folder / "config.toml"
         path.write_text(write_toml(self._values(arm, seed)))
         self.run(["python", "-m", "training.train", str(path), "--out", str(folder)])

@@ -38,10 +38,10 @@ class TrainConfig:
     """One run of the separator: where the data is, what is trained on it and for how long.
 
     ``losses`` weighs the terms of single sources, ``weak_losses`` those of mixtures of mixtures. ``recordings`` is what
-    the modes ``unsupervised``, ``weak`` and ``semi`` hear: a folder that ``training.rendered`` wrote. ``ear`` is the
-    embedder whose audio tower the contrastive loss asks, by default ``embedder``. ``initial`` is a checkpoint whose
-    averaged weights the run begins with. ``prompt_noise`` is the length of a random vector added to each prompt's unit
-    vector in training, so that a phrase near a known one is answered like it.
+    the modes ``unsupervised``, ``weak`` and ``semi`` hear: rendered mixtures, a folder, a manifest or shards
+    (docs/data.md). ``ear`` is the embedder whose audio tower the contrastive loss asks, by default ``embedder``.
+    ``initial`` is a checkpoint whose averaged weights the run begins with. ``prompt_noise`` is the length of a random
+    vector added to each prompt's unit vector in training, so that a phrase near a known one is answered like it.
     """
 
     sounds: str = "../shared/sounds"

@@ -44,6 +44,10 @@ class Ear:
     ) -> None:
         self.embedder, self.analysis, self.bf16, self.colour_db = embedder, analysis, bf16, colour_db
         self.ranks = ranks
+        if isinstance(embedder, CompactEmbedder) and embedder.signal.n_bands != analysis.signal.n_bands:
+            raise ValueError(
+                f"the ear must read the signal's {analysis.signal.n_bands} bands, got {embedder.signal.n_bands}"
+            )
         if isinstance(embedder, nn.Module):
             embedder.eval().requires_grad_(False)
 

@@ -14,8 +14,9 @@ import torch
 from tqdm import tqdm
 
 from model.bundle import Bundle
+from model.embedder import load_embedder
 from model.embedder.compact import CompactEmbedder
-from model.export import Card, Towers, export_bundle
+from model.export import Card, export_bundle, towers_of
 from model.spec import SignalSpec
 from training import checkpoint
 from training.card import model_card, training_data
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("config", type=Path, nargs="?", help="TOML file of an ExportConfig; flags win over it")
     parser.add_argument("--separator", help="checkpoint file, from python -m training.train")
-    parser.add_argument("--embedder", help="folder, from python -m training.embed")
+    parser.add_argument("--embedder", help="folder, from python -m training.embed, or LAION-CLAP's weights")
     parser.add_argument("--out", help="the bundle's directory; a bundle that is there is replaced")
     parser.add_argument("--name", help="of the model")
     parser.add_argument("--sounds", help="the sound pack trained on: its sources and licences go into the bundle")
@@ -77,8 +78,9 @@ def export(config: ExportConfig) -> Bundle:
     """
     path = Path(config.separator)
     separator, network, signal = checkpoint.load_separator(path, ema=config.averaged)
-    embedder = CompactEmbedder.load(config.embedder)
-    check_front_ends(signal, embedder.signal)
+    embedder = load_embedder(config.embedder)
+    if isinstance(embedder, CompactEmbedder):  # any other has a front end of its own, inside its graph
+        check_front_ends(signal, embedder.signal)
     state = checkpoint.load(path)
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     commit = checkpoint.git_commit()
@@ -103,14 +105,6 @@ def export(config: ExportConfig) -> Bundle:
         return export_bundle(
             out, separator, network, signal, towers_of(embedder), card, half=config.half, progress=progress
         )
-
-
-def towers_of(embedder: CompactEmbedder) -> Towers:
-    """The parts of an embedder as the exporter takes them."""
-    tokenizer = embedder.tokenizer.tokenizer
-    return Towers(
-        embedder.spec, embedder.text_tower, embedder.audio_tower, tokenizer.to_str(), int(tokenizer.get_vocab_size())
-    )
 
 
 def check_front_ends(separator: SignalSpec, embedder: SignalSpec) -> None:

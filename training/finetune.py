@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def finetune(config: FinetuneConfig, splitter: Splitter = split_caption) -> Bund
     Raises:
         ValueError: the recordings cannot be read or are too few or all say the same; the bundle cannot be restored.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"fine-tuning runs in one process, got WORLD_SIZE={os.environ['WORLD_SIZE']}")
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)  # subnormal numbers are a hundred times slower on a CPU
     torch.manual_seed(config.seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+RELEASED_GAIN = 1022 / 4  # the release's STFT is not scaled: half the sum of its Hann window
 FLOOR_DB = 30.0  # below the mixture: an estimate better than this is good enough
 
 
@@ -51,9 +52,11 @@ def weighted_l1(*, estimate: Tensor, target: Tensor, loudness: Tensor) -> Tensor
 
     Source: the public code of arXiv 2404.01740 (L_URL takes ``Z`` from the mixture of mixtures, L_CRL from the target).
     It differs in that amplitudes are those of the signal's bands; with the ``paper`` preset a band is a bin.
+    They are brought to the release's scale, since the weight is about linear in the amplitude.
 
     Shape:
         ``[B, S, K, N]`` amplitudes, loudness broadcasts to them
     """
+    estimate, target, loudness = (RELEASED_GAIN * value for value in (estimate, target, loudness))
     weight = torch.log1p(loudness).clamp(1e-3, 10.0)
     return (weight * (estimate - target).abs()).mean(dim=(-2, -1)).sum(dim=1).mean()

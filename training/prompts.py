@@ -59,8 +59,3 @@ class PromptTable:
     def similarity(self, one: Sequence[str], other: Sequence[str]) -> Tensor:
         """Cosines ``[n, m]`` of phrases of the table."""
         return self.pooled_of(one) @ self.pooled_of(other).t()
-
-    def draw(self, count: int) -> list[str]:
-        """``count`` phrases of the table by chance, fewer where it is smaller."""
-        phrases = list(self.rows)
-        return [phrases[row] for row in torch.randperm(len(phrases))[:count].tolist()]

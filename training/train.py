@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from model.embedder.compact import CompactEmbedder
+from model.embedder import load_embedder
 from model.layers import BandAnalysis
 from model.network import build
 from training import checkpoint
@@ -27,8 +27,8 @@ from training.modes import MODES, Mode, Semi, SemiSampler, Supervised
 from training.parallel import ALONE, Ranks, open_ranks
 from training.parts import Parts
 from training.prompts import PromptTable
+from training.recording_set import open_recordings as open_set
 from training.recordings import Recordings
-from training.rendered import RenderedMixtures
 from training.sync_norm import synchronise
 from training.validation import CombinationsValidation, ListValidation, Validation
 from training.weak import Weak
@@ -83,7 +83,7 @@ def _train(config: TrainConfig, ranks: Ranks, device: torch.device) -> None:
     analysis = BandAnalysis(config.signal, pack.sample_rate).to(device)
     parts = Parts(separator, analysis, prompts, device, config.bf16, config.prompt_noise, ranks=ranks)
     if config.mode in ("weak", "semi") and config.weak_losses.get("cnt"):
-        embedder = CompactEmbedder.load(Path(config.ear or config.embedder)).to(device)
+        embedder = load_embedder(Path(config.ear or config.embedder)).to(device)
         parts.ear = Ear(embedder, analysis, bf16=config.bf16, colour_db=config.weak.colour_db, ranks=ranks)
     mode, sampler = recipe(config, pack, recordings, prompts, ranks)
     validations: list[Validation] = [ListValidation(pack, sounds / config.validation_list, config.validation_limit)]
@@ -106,11 +106,8 @@ def open_recordings(config: TrainConfig, sample_rate: int) -> Recordings | None:
     if config.mode == "supervised":
         return None
     if not config.recordings:
-        raise ValueError(f"mode {config.mode!r} needs recordings: set it to a folder that training.rendered wrote")
-    recordings = RenderedMixtures(Path(config.recordings))
-    if recordings.sample_rate != sample_rate:
-        raise ValueError(f"{config.recordings} must be at {sample_rate} Hz, got {recordings.sample_rate}")
-    return recordings
+        raise ValueError(f"mode {config.mode!r} needs recordings: set it to a folder, a manifest or shards")
+    return open_set(config.recordings, sample_rate)
 
 
 def known_prompts(config: TrainConfig, recordings: Recordings | None) -> Iterable[str]:
@@ -140,9 +137,10 @@ def recipe(
     if recordings is None:
         return supervised, _singles(config, pack, phrases, ranks)
     only_url = {name: value for name, value in config.weak_losses.items() if name in ("url", "silence")}
-    weak = Weak(config.weak, only_url if config.mode == "unsupervised" else config.weak_losses)
     share = ranks.share(config.weak_mixing.batch, "weak_mixing.batch")
     mixtures = WeakSampler(recordings, prompts, config.weak_mixing, seed=config.seed, share=share)
+    losses = only_url if config.mode == "unsupervised" else config.weak_losses
+    weak = Weak(config.weak, losses, mixtures.bank)
     if config.mode == "semi":
         return Semi(supervised, weak), SemiSampler(_singles(config, pack, phrases, ranks), mixtures)
     return weak, mixtures

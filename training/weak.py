@@ -12,6 +12,7 @@ must be ``a + b`` whatever ``b`` is, and the network cannot tell which of the ot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -107,15 +108,18 @@ class Questions:
 
 
 class Weak:
-    """The mode of weak supervision; with the weights of URL alone it is mix-and-separate."""
+    """The mode of weak supervision; with the weights of URL alone it is mix-and-separate.
+
+    ``bank`` are phrases of other recordings, from which CNT draws ``config.bank`` negatives a step.
+    """
 
     LOSSES = ("url", "crl", "cnt", "whole", "silence")
 
-    def __init__(self, config: WeakConfig, weights: dict[str, float]) -> None:
+    def __init__(self, config: WeakConfig, weights: dict[str, float], bank: Sequence[str] = ()) -> None:
         unknown = sorted(set(weights) - set(self.LOSSES))
         if unknown:
             raise ValueError(f"losses of a weak mode must be among {self.LOSSES}, got {unknown}")
-        self.config, self.weights = config, weights
+        self.config, self.weights, self.bank = config, weights, bank
 
     def __call__(self, parts: Parts, batch: WeakBatch, progress: float) -> Outcome:
         """Learn from a batch, ``progress`` of the run done (0 to 1)."""
@@ -195,7 +199,8 @@ class Weak:
             return self._released(parts, vectors, prompts, owner, rows, queries, scale)
         texts = list(dict.fromkeys(prompts))
         if self.config.scope == "batch":
-            texts = list(dict.fromkeys([*texts, *parts.prompts.draw(self.config.bank)]))
+            drawn = torch.randperm(len(self.bank))[: self.config.bank].tolist()
+            texts = list(dict.fromkeys([*texts, *(self.bank[place] for place in drawn)]))
         cosine = parts.prompts.similarity(prompts, texts).to(parts.device)
         positive = cosine > self.config.same
         ignored = ~positive & (cosine > self.config.alike)

@@ -106,11 +106,10 @@ class WeakSampler:
         chosen = [int(rng.choice(self.rows))]
         while len(chosen) < self.config.mixtures:
             heard = [phrase for index in chosen for phrase in self.recordings.phrases(index)]
-            for _ in range(_TRIES):
-                other = int(rng.choice(self.rows))
-                if other not in chosen and not self._alike(heard, self.recordings.phrases(other)):
-                    break
-            chosen.append(other)
+            drawn = rng.choice(len(self.rows), size=min(len(self.rows), _TRIES + len(chosen)), replace=False)
+            others = [row for row in (self.rows[place] for place in drawn.tolist()) if row not in chosen]
+            unlike = (row for row in others if not self._alike(heard, self.recordings.phrases(row)))
+            chosen.append(next(unlike, others[0]))
         return chosen
 
     def _phrases(self, index: int, rng: np.random.Generator) -> list[str]:
@@ -123,12 +122,25 @@ class WeakSampler:
     def _absent(self, present: Sequence[str], rng: np.random.Generator) -> list[str]:
         absent: list[str] = []
         for _ in range(self.config.absent):
-            for _ in range(_TRIES):
-                phrase = self.bank[int(rng.integers(len(self.bank)))]
-                if not self._alike(present, [phrase]):
-                    break
-            absent.append(phrase)
+            drawn = (self.bank[int(rng.integers(len(self.bank)))] for _ in range(_TRIES))
+            unlike = next((phrase for phrase in drawn if not self._alike(present, [phrase])), None)
+            absent.append(self._least_alike(present) if unlike is None else unlike)
         return absent
+
+    def _least_alike(self, present: Sequence[str]) -> str:
+        """The phrase that is farthest from what is there.
+
+        Raises:
+            ValueError: even that one may name what is there.
+        """
+        cosine = self.prompts.similarity(present, self.bank).amax(dim=0)
+        phrase = self.bank[int(cosine.argmin())]
+        if float(cosine.min()) > self.config.alike:
+            raise ValueError(
+                f"no phrase of the recordings is absent beside {list(present)!r}: the farthest, {phrase!r}, has cosine "
+                f"{float(cosine.min()):.2f}, over alike = {self.config.alike}; set absent to 0"
+            )
+        return phrase
 
     def _alike(self, one: Sequence[str], other: Sequence[str]) -> bool:
         return bool(self.prompts.similarity(one, other).max() > self.config.alike)

@@ -11,9 +11,12 @@ import torch
 
 from model.bundle import Bundle, BundleError
 from model.embedder.laion import LaionEmbedder
+from model.export import Towers
 from model.runtime import Runtime
 from model.spec import EmbedderSpec
-from tests.toy_laion import TEXTS, some_sound, toy_bundle, toy_laion, toy_separator
+from tests.toy import toy_signal
+from tests.toy_laion import TEXTS, some_sound, toy_bundle, toy_folder, toy_laion, toy_network, toy_separator
+from training import checkpoint, export
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +107,18 @@ def test_manifests_of_before_waveforms_are_read() -> None:
         EmbedderSpec(audio_input="waveform")
     with pytest.raises(ValueError, match="audio_input must be 'bands' or 'waveform', got 'mel'"):
         EmbedderSpec(audio_input="mel")
+
+
+def test_the_command_takes_laions_towers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it hands to the exporter; that the exporter can do it is seen above."""
+    state = toy_separator().state_dict()
+    specs = {"network": toy_network().to_json(), "signal": toy_signal().to_json()}
+    checkpoint.save(tmp_path / "separator.pt", {"step": 7, "model": state, "ema": state, **specs})
+    handed: list[object] = []
+    monkeypatch.setattr(export, "export_bundle", lambda *arguments, **_: handed.extend(arguments))
+    monkeypatch.setattr(export, "training_data", lambda _: [])
+    given = ("--separator", str(tmp_path / "separator.pt"), "--embedder", str(toy_folder()), "--out", str(tmp_path))
+    assert export.main(list(given)) == 0
+    towers = next(part for part in handed if isinstance(part, Towers))
+    assert (towers.spec.kind, towers.vocabulary) == ("laion", 290)
+    assert '"<mask>"' in towers.tokenizer

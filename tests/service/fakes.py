@@ -19,6 +19,8 @@ class FakeNetwork:
     """``mask`` is ``gain`` everywhere, or silence for the prompt "nothing"; counts its calls."""
 
     provider = "FakeExecutionProvider"
+    audio_rate: int | None = None
+    audio_samples = 0
 
     def __init__(self, gain: float = 0.25) -> None:
         self.gain = gain
@@ -60,7 +62,7 @@ class FakeNetwork:
         gains = np.where(pooled[:, 0] == 0, 0.0, np.nan if self.not_a_number else self.gain)
         return np.broadcast_to(gains[:, None, None], (len(pooled), *bands.shape)).astype(np.float32)
 
-    def presence(self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    def presence(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
         return embedding[2][:, 0] * 0.9
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -13,23 +14,29 @@ from model.spec import SignalSpec
 from tests.toy_laion import TEXTS, some_sound, toy_folder, toy_laion
 from training import checkpoint
 from training.config import TrainConfig, read_config
+from training.dataset import Pack
 from training.ear import Ear, Heard
 from training.prompts import PromptTable
+from training.rendered import render_list
 from training.train import train
+from training.weak import WeakConfig
+from training.weak_mixing import WeakMixingConfig
 
 CONFIG = Path(__file__).parents[2] / "training" / "configs" / "laion.toml"
 
 
-def test_the_config_trains_end_to_end(toy_sounds: Path, tmp_path: Path) -> None:
+def small(sounds: Path, folder: Path) -> TrainConfig:
+    """The config as it is but for its sizes."""
     config = read_config(TrainConfig, CONFIG)
     assert (config.network.token_features, config.network.embedding_features) == (768, 512)
-    small = dataclasses.replace(
+    return dataclasses.replace(
         config,
-        sounds=str(toy_sounds),
-        cache=str(tmp_path / "cache"),
+        sounds=str(sounds),
+        cache=str(folder / "cache"),
         embedder=str(toy_folder()),
-        out=str(tmp_path / "run"),
+        out=str(folder / "run"),
         steps=3,
+        checkpoint_every=1,
         validate_every=3,
         validation_limit=1,
         threads=1,
@@ -37,22 +44,36 @@ def test_the_config_trains_end_to_end(toy_sounds: Path, tmp_path: Path) -> None:
         bf16=False,
         signal=dataclasses.replace(config.signal, frame_multiple=8),
         network=dataclasses.replace(
-            config.network,
-            channels=(4, 6, 8),
-            head_levels=2,
-            decoder_channels=(4, 6),
-            mask_maps=2,
-            attention_heads=2,
+            config.network, channels=(4, 6, 8), head_levels=2, decoder_channels=(4, 6), mask_maps=2, attention_heads=2
         ),
         mixing=dataclasses.replace(config.mixing, batch=2, seconds=0.63, source_counts=(0.0, 1.0), shares={}),
     )
-    train(small)
+
+
+def test_the_config_trains_end_to_end(toy_sounds: Path, tmp_path: Path) -> None:
+    train(small(toy_sounds, tmp_path))
     separator, network, _ = checkpoint.load_separator(tmp_path / "run" / "checkpoint.pt")
     assert network.conditioning == "attention"
     tokens, padding, pooled = (part[None] for part in toy_laion().text(["low tone", "hiss"]))
     with torch.no_grad():
         mask = separator(torch.rand(1, 128, 16), pooled, tokens, padding)
     assert mask.shape == (1, 2, 128, 16) and torch.isfinite(mask).all()
+
+
+def test_weak_training_listens_with_it(toy_sounds: Path, toy_pack: Pack, tmp_path: Path) -> None:
+    render_list(toy_sounds / "mixtures-valid-2.jsonl", toy_pack, tmp_path / "mixtures")
+    config = dataclasses.replace(
+        small(toy_sounds, tmp_path),
+        mode="weak",
+        recordings=str(tmp_path / "mixtures"),
+        weak_losses={"url": 1.0, "cnt": 1.0, "crl": 1.0},
+        weak=WeakConfig(warmup=0.0, ramp=0.0, same=1.0, alike=1.0),
+        weak_mixing=WeakMixingConfig(seconds=0.63, batch=1, phrases=2, alike=1.1),
+    )
+    train(config)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    told = [row["cnt"] for row in log if "cnt" in row]
+    assert len(told) == 2 and all(value > 0 for value in told)  # it ramps in from nothing
 
 
 def test_the_table_holds_what_the_embedder_says() -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from training.losses import FLOOR_DB, negative_sdr, silence, weighted_l1
+from training.losses import RELEASED_GAIN, FLOOR_DB, negative_sdr, silence, weighted_l1
 
 FLOOR = 10 ** (-FLOOR_DB / 10)
 
@@ -74,8 +74,8 @@ def test_weighted_l1_is_the_releases_sum_over_parts_of_means() -> None:
     estimate, target, loudness = torch.rand(3, 2, 4, 5), torch.rand(3, 2, 4, 5), 3.0 * torch.rand(3, 1, 4, 5)
     expected = 0.0
     for part in range(2):
-        weight = torch.log1p(loudness[:, 0]).clip(1e-3, 10.0)
-        expected += float((weight * (estimate[:, part] - target[:, part]).abs()).mean())
+        weight = torch.log1p(RELEASED_GAIN * loudness[:, 0]).clip(1e-3, 10.0)
+        expected += float((weight * RELEASED_GAIN * (estimate[:, part] - target[:, part]).abs()).mean())
     loss = weighted_l1(estimate=estimate, target=target, loudness=loudness)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     assert float(weighted_l1(estimate=target, target=target, loudness=loudness)) == 0.0
@@ -84,5 +84,5 @@ def test_weighted_l1_is_the_releases_sum_over_parts_of_means() -> None:
 @pytest.mark.parametrize(("loudness", "weight"), [(0.0, 1e-3), (math.e - 1.0, 1.0), (1e9, 10.0)])
 def test_the_weight_of_l1_is_clipped_on_both_sides(loudness: float, weight: float) -> None:
     one = torch.ones(1, 1, 2, 2)
-    loss = weighted_l1(estimate=2.0 * one, target=one, loudness=loudness * one)
-    assert float(loss) == pytest.approx(weight, rel=1e-5)
+    loss = weighted_l1(estimate=2.0 * one, target=one, loudness=loudness / RELEASED_GAIN * one)
+    assert float(loss) == pytest.approx(RELEASED_GAIN * weight, rel=1e-5)

@@ -159,3 +159,13 @@ def test_a_phrase_named_twice_is_asked_once_and_the_recording_is_complete() -> N
 def test_too_few_recordings_are_refused_with_both_numbers() -> None:
     with pytest.raises(ValueError, match="mixture of 3 needs as many recordings, got 2"):
         sampler(Noises(sounds_of(2, 1)), mixtures=3)
+
+
+def test_no_recording_is_added_to_itself_even_where_all_are_alike() -> None:
+    batch = sampler(Noises([["rain"]] * 5), batch=50).sample(0)
+    assert all((row[0] != row[1]).any() for row in batch.parts)
+
+
+def test_a_bank_without_an_absent_phrase_is_refused() -> None:
+    with pytest.raises(ValueError, match="set absent to 0"):
+        sampler(Noises([["rain"]] * 5), batch=1, absent=1).sample(0)
