@@ -119,6 +119,21 @@ def _reader(mixture: Path, stems: Sequence[Path]) -> Callable[[], Scene]:
     return load
 
 
+def asked_by(cases: Sequence[Case], phrases: Mapping[str, str]) -> list[Case]:
+    """Ask for each sound by its label's phrase in ``phrases`` instead of by its own prompt.
+
+    Raises:
+        ValueError: a label has no phrase there.
+    """
+    lacking = sorted({prompt.label for case in cases for prompt in case.present} - set(phrases))
+    if lacking:
+        raise ValueError(f"{len(lacking)} labels have no phrase to be asked by, the first is {lacking[0]!r}")
+    return [
+        replace(case, present=tuple(prompt._replace(prompt=phrases[prompt.label]) for prompt in case.present))
+        for case in cases
+    ]
+
+
 def with_absent(
     cases: Sequence[Case], phrases: Mapping[str, Sequence[str]], count: int, source_of: Mapping[str, str]
 ) -> list[Case]:

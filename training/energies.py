@@ -8,7 +8,8 @@ off-diagonal a frame, and so is the energy of its error against a target ``S``:
 
 Exact in the STFT, where frames overlap four times; after synthesis neighbouring frames' errors partly cancel, so the
 waveform's error is smaller: 0.2 to 0.4 dB with a trained network on the pack, 1 dB with a ragged ideal mask. In return
-a training step needs no inverse transform and no gradient through bins. Bins above the network's bandwidth are left out.
+a training step needs no inverse transform and no gradient through bins. What lies above the network's bandwidth is left
+out.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from training import fingerprint
-from training.cases import Case, cases_of_folder, cases_of_list, with_absent
+from training.cases import Case, asked_by, cases_of_folder, cases_of_list, with_absent
 from training.checkpoint import git_commit, plain
 from training.config import read_config
 from training.journal import Journal
@@ -31,9 +31,10 @@ class EvaluateConfig:
     """One evaluation.
 
     ``model`` is a bundle's folder or a checkpoint file, which needs ``embedder``; ``mixture_list`` a file, there or in
-    ``sounds``; ``folder``, if given, replaces it. ``absent`` prompts a mixture; ``rate`` in hertz to render at;
-    ``limit`` mixtures, all with 0; ``bss`` mixtures are scored by BSS-eval, none with 0 and all with -1; ``workers``
-    mixtures at once on ``threads`` threads each. Empty ``json`` and ``plots`` write to ``runs/evaluation`` and nowhere.
+    ``sounds``; ``folder``, if given, replaces it. ``asked_by`` is a JSON file, label -> the phrase to ask for it by,
+    instead of the list's own. ``absent`` prompts a mixture; ``rate`` in hertz to render at; ``limit`` mixtures, all
+    with 0; ``bss`` mixtures are scored by BSS-eval, none with 0 and all with -1; ``workers`` mixtures at once on
+    ``threads`` threads each. Empty ``json`` and ``plots`` write to ``runs/evaluation`` and nowhere.
     """
 
     model: str = "model/default"
@@ -41,6 +42,7 @@ class EvaluateConfig:
     mixture_list: str = "mixtures-valid-2.jsonl"
     sounds: str = "../shared/sounds"
     folder: str = ""
+    asked_by: str = ""
     absent: int = 1
     rate: int = 48_000
     limit: int = 0
@@ -60,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", dest="mixture_list", help="mixture list: a path, or a name in the sound pack")
     parser.add_argument("--sounds", help="the sound pack's folder")
     parser.add_argument("--folder", help="instead of a list: a sub-folder a mixture, with mixture.wav and <prompt>.wav")
+    parser.add_argument("--asked-by", help="JSON file, label -> phrase: ask by these instead of the list's prompts")
     parser.add_argument("--absent", type=int, help="prompts a mixture for sounds that are not in it")
     parser.add_argument("--rate", type=int, help="sample rate in Hz to render a list at")
     parser.add_argument("--limit", type=int, help="the first so many mixtures; 0 for all")
@@ -128,6 +131,7 @@ def _question(config: EvaluateConfig) -> str:
     """What decides a row: neither how many rows there are, nor how fast they come."""
     parts = [fingerprint.of_code(), fingerprint.of_model(Path(config.model)), str(config.absent)]
     parts.append(fingerprint.of_model(Path(config.embedder)) if config.embedder else "")
+    parts.append(fingerprint.of_model(Path(config.asked_by)) if config.asked_by else "")
     sounds = Path(config.sounds)
     parts += [
         fingerprint.of_files(path for path in [sounds / "manifest.csv", sounds / "phrases.json"] if path.is_file())
@@ -150,6 +154,8 @@ def _cases(config: EvaluateConfig) -> list[Case]:
     else:  # a folder without a pack: what the other mixtures have
         source_of = {}
         phrases = {prompt.label: (prompt.prompt,) for case in cases for prompt in case.present}
+    if config.asked_by:
+        cases = asked_by(cases, json.loads(Path(config.asked_by).read_text()))
     return with_absent(cases, phrases, config.absent, source_of)
 
 
