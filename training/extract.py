@@ -133,9 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
         phrases = [phrase for index in range(len(recordings)) for phrase in recordings.phrases(index)]
         prompts = PromptTable.build(options.embedder, phrases)
         analysis = BandAnalysis(signal, recordings.sample_rate)
-        parts = Parts(
-            separator.to(memory_format=torch.channels_last), analysis, prompts, torch.device("cpu"), bf16=True
-        )  # type: ignore[call-overload]
+        separator = separator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        parts = Parts(separator, analysis, prompts, torch.device("cpu"), bf16=True)
         ear = Ear(load_embedder(options.embedder), analysis, bf16=True)
         extraction = Extraction(parts, ear, sharpness=options.sharpness)
         kept = extract(recordings, extraction, options.out, keep=options.keep, limit=options.limit)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.config import TrainConfig, read_config
+from training.modes import MODES
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
 
@@ -52,3 +53,10 @@ def test_the_losses_and_the_weak_sections_are_read(tmp_path: Path) -> None:
     config = read_config(TrainConfig, path)
     assert config.weak_losses == {"url": 1.0, "cnt": 0.1} and config.weak.gain and config.weak_mixing.held == 4
     assert TrainConfig().weak_losses == {"url": 1.0}
+
+
+@pytest.mark.parametrize("name", ["base", "weak", "student", "semi", "losses", "paper", "laion"])
+def test_every_shipped_config_is_read(name: str) -> None:
+    config = read_config(TrainConfig, Path(__file__).parents[2] / "training" / "configs" / f"{name}.toml")
+    assert config.mode in MODES
+    assert (config.mode == "supervised") == (not config.recordings)

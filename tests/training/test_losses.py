@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from training.losses import RELEASED_GAIN, FLOOR_DB, negative_sdr, silence, weighted_l1
+from training.losses import FLOOR_DB, RELEASED_GAIN, negative_sdr, silence, weighted_l1
 
 FLOOR = 10 ** (-FLOOR_DB / 10)
 
