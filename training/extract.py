@@ -117,6 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sharpness", type=float, default=4.0, help="how hard a recording's phrases compete")
     parser.add_argument("--keep", type=float, default=0.8, help="share of each phrase's sounds that is kept")
     parser.add_argument("--limit", type=int, default=1 << 30, help="take only the first recordings apart")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     options = parser.parse_args(arguments)
     try:
@@ -129,13 +130,15 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{options.out} is there already")
             return 0
         torch.set_num_threads(options.threads)
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(automatic if options.device == "auto" else options.device)
         separator, _, signal = checkpoint.load_separator(options.checkpoint)
         phrases = [phrase for index in range(len(recordings)) for phrase in recordings.phrases(index)]
         prompts = PromptTable.build(options.embedder, phrases)
         analysis = BandAnalysis(signal, recordings.sample_rate)
         separator = separator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parts = Parts(separator, analysis, prompts, torch.device("cpu"), bf16=True)
-        ear = Ear(load_embedder(options.embedder), analysis, bf16=True)
+        parts = Parts(separator.to(device), analysis.to(device), prompts, device, bf16=True)
+        ear = Ear(load_embedder(options.embedder).to(device), analysis, bf16=True)
         extraction = Extraction(parts, ear, sharpness=options.sharpness)
         kept = extract(recordings, extraction, options.out, keep=options.keep, limit=options.limit)
         record.write_text(made)
