@@ -74,26 +74,24 @@ def extract(recordings: RenderedMixtures, extraction: Extraction, out: Path, *, 
     Margins differ from sound to sound, so the share is kept of each phrase: what is hard to name is not lost.
     """
     scratch = out.with_name(out.name + ".all")
-    writer = RenderedWriter(scratch, recordings.sample_rate)
     margins: dict[str, list[tuple[float, int]]] = {}
-    for index in tqdm(range(min(limit, len(recordings))), desc="taking apart", unit="recording", mininterval=5):
-        phrases = list(dict.fromkeys(recordings.phrases(index)))
-        if len(phrases) < 2:
-            continue
-        for part in extraction.take_apart(recordings.audio(index), phrases):
-            margins.setdefault(part.phrase, []).append((part.margin, len(writer.captions)))
-            writer.add(part.audio, part.phrase, [part.phrase])
-    writer.close()
+    with RenderedWriter(scratch, recordings.sample_rate) as writer:
+        for index in tqdm(range(min(limit, len(recordings))), desc="taking apart", unit="recording", mininterval=5):
+            phrases = list(dict.fromkeys(recordings.phrases(index)))
+            if len(phrases) < 2:
+                continue
+            for part in extraction.take_apart(recordings.audio(index), phrases):
+                margins.setdefault(part.phrase, []).append((part.margin, len(writer.captions)))
+                writer.add(part.audio, part.phrase, [part.phrase])
     kept = sorted(
         index
         for group in margins.values()
         for _, index in sorted(group, reverse=True)[: -(-round(keep * 100) * len(group) // 100)]
     )
     everything = RenderedMixtures(scratch)
-    final = RenderedWriter(out, recordings.sample_rate)
-    for index in kept:
-        final.add(everything.audio(index), everything.caption(index), everything.phrases(index))
-    final.close()
+    with RenderedWriter(out, recordings.sample_rate) as final:
+        for index in kept:
+            final.add(everything.audio(index), everything.caption(index), everything.phrases(index))
     for name in ("mixtures.pcm", "mixtures.json"):
         (scratch / name).unlink()
     scratch.rmdir()

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from tqdm import tqdm
@@ -63,7 +64,10 @@ class RenderedMixtures:
 
 
 class RenderedWriter:
-    """Writes what :class:`RenderedMixtures` reads; the index comes last, so a half-written folder is no folder."""
+    """Writes what :class:`RenderedMixtures` reads; the index comes last, so a half-written folder is no folder.
+
+    A context manager: the index is written at the end, if all went well.
+    """
 
     def __init__(self, folder: Path, sample_rate: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,9 +82,15 @@ class RenderedWriter:
         self.captions.append(caption)
         self.phrases.append(list(phrases))
 
-    def close(self) -> None:
-        """Write the index: from now on the folder can be opened."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.file.close()
+        if kind is None:
+            self._write_index()
+
+    def _write_index(self) -> None:
         index = {
             "sample_rate": self.sample_rate,
             "offsets": self.offsets,
@@ -99,19 +109,18 @@ def render_list(path: Path, pack: Pack, out: Path) -> None:
         ValueError: the list names a clip that the pack lacks.
     """
     rows = {clip.path: row for row, clip in enumerate(pack.clips)}
-    writer = RenderedWriter(out, pack.sample_rate)
-    for mixture in tqdm(read_mixtures(path), desc=f"rendering {path.name}", unit="mixture", mininterval=5):
-        n_samples = round(mixture.seconds * pack.sample_rate)
-        sources = np.zeros((len(mixture.sources), n_samples), dtype=np.float32)
-        for row, source in zip(sources, mixture.sources, strict=True):
-            if source.path not in rows:
-                raise ValueError(f"{path}: mixture {mixture.id} names {source.path}, which is not in the pack")
-            at, start = round(source.at * pack.sample_rate), round(source.start * pack.sample_rate)
-            cut = pack.audio(rows[source.path], start, n_samples - at)
-            row[at : at + len(cut)] = scale_to_level(cut, source.level_db)
-        mixed, _ = limit_peak(sources)
-        writer.add(mixed, mixture.caption, [source.prompt for source in mixture.sources])
-    writer.close()
+    with RenderedWriter(out, pack.sample_rate) as writer:
+        for mixture in tqdm(read_mixtures(path), desc=f"rendering {path.name}", unit="mixture", mininterval=5):
+            n_samples = round(mixture.seconds * pack.sample_rate)
+            sources = np.zeros((len(mixture.sources), n_samples), dtype=np.float32)
+            for row, source in zip(sources, mixture.sources, strict=True):
+                if source.path not in rows:
+                    raise ValueError(f"{path}: mixture {mixture.id} names {source.path}, which is not in the pack")
+                at, start = round(source.at * pack.sample_rate), round(source.start * pack.sample_rate)
+                cut = pack.audio(rows[source.path], start, n_samples - at)
+                row[at : at + len(cut)] = scale_to_level(cut, source.level_db)
+            mixed, _ = limit_peak(sources)
+            writer.add(mixed, mixture.caption, [source.prompt for source in mixture.sources])
 
 
 def main(arguments: list[str] | None = None) -> int:

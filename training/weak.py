@@ -66,7 +66,7 @@ class WeakConfig:
 
 @dataclass(frozen=True)
 class Questions:
-    """A batch's prompts, row by row: N captions, then the phrases, then padding, then the absent ones.
+    """A batch's prompts, row by row: N captions, then the phrases, then the absent ones, then padding.
 
     ``owner [B, N, Q]`` is one where a query is a phrase of a recording;
     ``absent [B, Q]`` where its sound is in none.
@@ -78,24 +78,24 @@ class Questions:
 
     @classmethod
     def of(cls, batch: WeakBatch, ranks: Ranks = ALONE) -> Questions:
-        """Lay out the prompts; rows with fewer phrases are padded with their first caption, which no loss looks at.
+        """Lay out the prompts; rows with fewer are padded with their first caption, which no loss looks at.
 
         All processes lay out alike: padding too counts in batch statistics.
         """
         n_phrases = max(ranks.gather_list([max(sum(len(part) for part in row) for row in batch.phrases)]))
         n_parts = len(batch.captions[0])
-        n_absent = len(batch.absent[0])
+        n_absent = max(ranks.gather_list([max(len(row) for row in batch.absent)]))
         owner = torch.zeros(len(batch.captions), n_parts, n_parts + n_phrases + n_absent)
+        is_absent = torch.zeros(owner.shape[0], owner.shape[2], dtype=torch.bool)
         prompts = []
         for row, (captions, parts, absent) in enumerate(zip(batch.captions, batch.phrases, batch.absent, strict=True)):
             asked = list(captions)
             for number, part in enumerate(parts):
                 owner[row, number, len(asked) : len(asked) + len(part)] = 1.0
                 asked += part
-            asked += [captions[0]] * (n_parts + n_phrases - len(asked))
-            prompts.append(asked + list(absent))
-        is_absent = torch.zeros(owner.shape[0], owner.shape[2], dtype=torch.bool)
-        is_absent[:, n_parts + n_phrases :] = True
+            is_absent[row, len(asked) : len(asked) + len(absent)] = True
+            asked += absent
+            prompts.append(asked + [captions[0]] * (owner.shape[2] - len(asked)))
         return cls(prompts, owner, is_absent)
 
     def to(self, device: torch.device) -> Questions:
@@ -103,8 +103,8 @@ class Questions:
         return Questions(self.prompts, self.owner.to(device), self.absent.to(device))
 
     def gather(self, ranks: Ranks) -> Questions:
-        """The questions of all processes; what is absent is the same columns in each."""
-        return Questions(ranks.gather_list(self.prompts), ranks.gather(self.owner), self.absent.repeat(ranks.world, 1))
+        """The questions of all processes."""
+        return Questions(ranks.gather_list(self.prompts), ranks.gather(self.owner), ranks.gather(self.absent))
 
 
 class Weak:

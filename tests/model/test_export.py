@@ -249,7 +249,7 @@ def test_the_command_writes_a_bundle_that_works(
     ("more", "embedder", "message"),
     [
         (("--separator", "nowhere.pt"), "embedder", "no checkpoint nowhere.pt"),
-        ((), "nothing", "is no compact embedder"),
+        ((), "nothing", "no embedder at"),
         ((), "deaf", "n_bands is 64 and 32"),
         (("--card", "nowhere.md"), "embedder", "nowhere.md"),
         (("--evaluation", "nowhere.json"), "embedder", "nowhere.json"),

@@ -21,10 +21,9 @@ def extraction(table: torch.Tensor | None = None, *, sharpness: float = 4.0) -> 
 
 
 def recordings(folder: Path, rows: list[list[int]]) -> RenderedMixtures:
-    writer = RenderedWriter(folder, 32_000)
-    for row in rows:
-        writer.add(np.sum([tone(number) for number in row], axis=0), "a caption", [TONES[number] for number in row])
-    writer.close()
+    with RenderedWriter(folder, 32_000) as writer:
+        for row in rows:
+            writer.add(np.sum([tone(number) for number in row], axis=0), "a caption", [TONES[number] for number in row])
     return RenderedMixtures(folder)
 
 

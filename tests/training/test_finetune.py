@@ -75,7 +75,7 @@ def test_it_learns_what_the_shipped_bundle_does_not_know(tmp_path: Path) -> None
                 batch=1,
                 seconds=0.64,
                 hold=2,
-                learning_rate=5e-4,
+                learning_rate=1e-4,
                 crl=0.0,
                 share=1.0,
                 threads=1,
@@ -88,7 +88,7 @@ def test_it_learns_what_the_shipped_bundle_does_not_know(tmp_path: Path) -> None
     assert logged[-1] == 16
     figures = fresh.manifest["evaluation"]["finetuning"]
     assert figures["before"]["url_held"] > 0.0
-    assert figures["after"]["url_held"] < -6.0  # 20 steps of a batch of 2 come to -26 dB
+    assert figures["after"]["url_held"] < -6.0  # -26 dB is usual
 
 
 def test_statistics_stay_as_they_were_folded(toy: Bundle, tmp_path: Path) -> None:

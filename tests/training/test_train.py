@@ -194,7 +194,7 @@ def test_semi_takes_the_share_of_singles_that_is_asked_for(folder: Path, toy_sou
     [
         (("mode = ", "mode = 'blind' #"), "mode must be one of"),
         (("recordings = ", "recordings = '' #"), "needs recordings"),
-        (("recordings = ", "recordings = '/nowhere' #"), "no mixtures.json in /nowhere"),
+        (("recordings = ", "recordings = '/nowhere' #"), "got '/nowhere'"),
         (("url = 1.0", "uurl = 1.0"), "uurl"),
         (("held = 2", "mixtures = 9"), "mixture of 9 needs as many recordings"),
     ],

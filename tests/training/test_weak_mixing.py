@@ -166,6 +166,9 @@ def test_no_recording_is_added_to_itself_even_where_all_are_alike() -> None:
     assert all((row[0] != row[1]).any() for row in batch.parts)
 
 
-def test_a_bank_without_an_absent_phrase_is_refused() -> None:
-    with pytest.raises(ValueError, match="set absent to 0"):
-        sampler(Noises([["rain"]] * 5), batch=1, absent=1).sample(0)
+def test_where_every_phrase_is_heard_none_is_called_absent() -> None:
+    assert sampler(Noises([["rain"]] * 5), batch=1, absent=1).sample(0).absent == [[]]
+    some = sampler(Noises([["rain"], ["rain"], ["dog"]]), batch=20, absent=2).sample(0)
+    for present, absent in zip(some.phrases, some.absent, strict=True):
+        heard = {phrase for part in present for phrase in part}
+        assert absent == ([] if heard == {"rain", "dog"} else ["dog", "dog"])
