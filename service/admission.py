@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from service.errors import Abandoned, Busy
+from service.call import Call
+from service.errors import Busy
 
 T = TypeVar("T")
 _LONGEST_RETRY_S = 120
-
-
-class Call:
-    """One request's work; ``abandon`` it and its next ``check`` unwinds the thread that does it."""
-
-    def __init__(self) -> None:
-        self._abandoned = threading.Event()
-
-    def abandon(self) -> None:
-        """The caller has gone."""
-        self._abandoned.set()
-
-    def check(self) -> None:
-        """Raise Abandoned when the caller has gone."""
-        if self._abandoned.is_set():
-            raise Abandoned
 
 
 class Admission:

@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 
 from service.ask import PromptLimits, read_ask
+from service.call import Call
 from service.errors import InvalidField
 from service.loading import installed_builds, load_engine
 from service.separation import Separator
@@ -109,7 +110,7 @@ class Bench:
         ask = read_ask({"prompt": list(prompts)}, None, PromptLimits(8, 256))
         with self.recording(duration_s).open("rb") as file, Workspace() as workspace:
             started = time.perf_counter()
-            separator.run(file, ask, workspace.path, lambda: None)
+            separator.run(file, ask, workspace.path, Call())
             return time.perf_counter() - started
 
     def separator(self) -> Separator:

@@ -103,6 +103,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _separate(options: argparse.Namespace) -> int:
     from service.ask import PromptLimits, read_ask
+    from service.call import Call
     from service.loading import load_engine
     from service.separation import Separator
     from service.settings import Settings
@@ -120,7 +121,7 @@ def _separate(options: argparse.Namespace) -> int:
     ask = read_ask(fields, None, PromptLimits(settings.max_prompts, settings.max_prompt_chars))
     with options.audio.open("rb") as file, Workspace() as workspace:
         engine = load_engine(settings)
-        answer = Separator.of(engine, settings).run(file, ask, workspace.path, lambda: None)
+        answer = Separator.of(engine, settings).run(file, ask, workspace.path, Call())
         engine.close()
         written = _deliver(answer.path, out or Path(answer.filename))
     for prompt, presence in zip(ask.prompts, answer.presence, strict=True):

@@ -21,7 +21,8 @@ WinnowError
 ├── CapacityError
 │   ├── Busy                  as many requests wait as may
 │   ├── NotReady              the model is still loading
-│   └── StorageFull           no room for the request's temporary files
+│   ├── StorageFull           no room for the request's temporary files
+│   └── DeadlinePassed        not done in the time the caller gave
 ├── ModelError                the model's answer is not a sound
 └── StartError                the service cannot start as configured
 """
@@ -138,6 +139,10 @@ class NotReady(CapacityError):
 
 class StorageFull(CapacityError):
     """No room for the request's temporary files."""
+
+
+class DeadlinePassed(CapacityError):
+    """Not done in the time the caller gave."""
 
 
 class ModelError(WinnowError):

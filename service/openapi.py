@@ -108,6 +108,7 @@ def separate_responses() -> dict[int | str, dict[str, Any]]:
         errors.Busy,
         errors.NotReady,
         errors.StorageFull,
+        errors.DeadlinePassed,
     )
     return {200: success, **openapi_responses(*kinds)}
 

@@ -96,6 +96,9 @@ PROBLEMS: dict[type[WinnowError], Problem] = {
     errors.StorageFull: Problem(
         "storage-full", "No room", 503, "no room for the request's temporary files", retry_after_s=30
     ),
+    errors.DeadlinePassed: Problem(
+        "deadline-passed", "Too late", 504, "not done within 120 s", limit=120, retry_after_s=5
+    ),
     errors.ModelError: Problem("model-error", "Model error", 500, "the model's answer is not finite"),
 }
 

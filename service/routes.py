@@ -10,8 +10,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from service import openapi
-from service.admission import Admission, Call
+from service.admission import Admission
 from service.ask import FIELDS, OUTPUTS, PromptLimits, read_ask
+from service.call import Call
 from service.container import READ_HERE
 from service.errors import NotReady
 from service.formats import FORMATS, SUBTYPES
@@ -72,7 +73,7 @@ async def separate(request: Request) -> Response:
 
             def work() -> AnswerResponse:
                 timings.stages["queue"] = 1_000 * (time.perf_counter() - queued)
-                answer = separator.run(file, ask, workspace.path, call.check, timings)
+                answer = separator.run(file, ask, workspace.path, call, timings)
                 headers = {
                     "Server-Timing": timings.header(),
                     "X-Model-Version": separator.engine.version,

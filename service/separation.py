@@ -20,6 +20,7 @@ import numpy as np
 from model.spectral import MaskStream
 from service.answer import Answer, Stem, file_names, manifest_of, pack
 from service.ask import Ask
+from service.call import Call
 from service.decode import AudioLimits, decode
 from service.embedding import Embedding
 from service.encode import StemWriter
@@ -74,16 +75,14 @@ class Separator:
         )
         return cls(engine, limits, Transcoder(settings.ffmpeg, settings.ffmpeg_timeout_s, settings.max_decoded_bytes))
 
-    def run(
-        self, file: BinaryIO, ask: Ask, folder: Path, check: Callable[[], None], timings: Timings | None = None
-    ) -> Answer:
+    def run(self, file: BinaryIO, ask: Ask, folder: Path, call: Call, timings: Timings | None = None) -> Answer:
         """Separate ``file`` into ``folder``.
 
         Args:
             file: the recording, with a file descriptor.
             ask: what to do with it.
             folder: takes all temporary files, and the answer.
-            check: called often; whatever it raises ends the work.
+            call: asked often whether this is still wanted, and told how far it is.
             timings: takes the time of each stage.
 
         Raises:
@@ -92,13 +91,13 @@ class Separator:
         timings = timings or Timings()
         try:
             with timings.measure("decode"):
-                recording = decode(file, folder, self.limits, self.transcoder, check)
+                recording = decode(file, folder, self.limits, self.transcoder, call.check)
             ask.encoding.check_carries(recording.n_channels)
             self._check_room(recording, ask, folder)
             with timings.measure("embed"):
                 embeddings, states = self.engine.embed(ask.prompts)
             with timings.measure("separate"):
-                stems, presence = self._write_stems(recording, ask, embeddings, folder, check)
+                stems, presence = self._write_stems(recording, ask, embeddings, folder, call)
             recording.path.unlink()
             with timings.measure("pack"):
                 path, media_type = stems[0].path, ask.encoding.format.media_type
@@ -119,21 +118,22 @@ class Separator:
             raise StorageFull("no room for the request's temporary files", retry_after_s=30, limit=needed)
 
     def _write_stems(
-        self, recording: Recording, ask: Ask, embeddings: list[Embedding], folder: Path, check: Callable[[], None]
+        self, recording: Recording, ask: Ask, embeddings: list[Embedding], folder: Path, call: Call
     ) -> tuple[list[Stem], list[float]]:
         """Write every sound that is asked for; returns them, and each prompt's presence."""
         rate, n_channels, n_samples = recording.sample_rate, recording.n_channels, recording.n_samples
         paths = [folder / name for name in file_names(ask)]
-        listening = self.engine.listen(embeddings, check, rate)
+        listening = self.engine.listen(embeddings, call.check, rate)
         stream = MaskStream(self.engine.signal, rate, n_channels, len(embeddings), listening.mask)
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(StemWriter(path, ask.encoding, rate, n_channels, n_samples)) for path in paths
             ]
             position = 0
-            for stems in _separated(stream, listening, recording, check):
+            for stems in _separated(stream, listening, recording, call.check):
                 mixture = recording.read(position, stems.shape[2])
                 position += stems.shape[2]
+                call.tell(position / n_samples)
                 for writer, part in zip(writers, parts(stems, mixture, ask), strict=True):
                     writer.write(part)
         presence = listening.finish()
