@@ -12,13 +12,18 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from service import openapi, problems
 from service.admission import Admission
+from service.cors import cors_options
 from service.engine import Engine
 from service.envelope import Envelope
 from service.errors import InvalidField, WinnowError
+from service.gate import Gate
+from service.keys import KeyRing
+from service.quota import Quota
 from service.routes import Service, router
 from service.separation import Separator
 from service.settings import Settings
@@ -35,7 +40,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         engine: served when given, and its owner closes it; else one is loaded before the first request is taken.
     """
     settings = settings or Settings()
-    service = Service(settings, Admission(settings.running, settings.waiting))
+    keys = KeyRing(settings.api_keys_file, Quota.parse(settings.key_quota)) if settings.api_keys_file else None
+    service = Service(settings, Admission(settings.running, settings.waiting, settings.min_rate), keys)
     if engine is not None:
         service.separator = Separator.of(engine, settings)
 
@@ -67,7 +73,11 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     )
     app.state.service = service
     app.include_router(router)
-    app.add_middleware(Envelope, max_body_bytes=settings.max_upload_bytes + _FORM_BYTES)
+    # The last added is the outermost.
+    app.add_middleware(Gate, settings=settings, admission=service.admission, keys=keys, form_bytes=_FORM_BYTES)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **cors_options(settings))
+    app.add_middleware(Envelope, draining=lambda: service.admission.draining)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -88,16 +98,20 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 async def _on_winnow_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, WinnowError)
-    return problems.response(problems.problem_of(error), request.state.request_id)
+    return _answer(request, problems.problem_of(error))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     problem = problems.problem_of_status(error.status_code, str(error.detail))
-    return problems.response(problem, request.state.request_id, dict(error.headers or {}))
+    return _answer(request, problem, dict(error.headers or {}))
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     # The framework's own answer quotes the caller's input; this one does not.
-    problem = problems.problem_of(InvalidField("a parameter is not what it should be"))
-    return problems.response(problem, request.state.request_id)
+    return _answer(request, problems.problem_of(InvalidField("a parameter is not what it should be")))
+
+
+def _answer(request: Request, problem: problems.Problem, headers: dict[str, str] | None = None) -> Response:
+    request.state.problem = problem.kind
+    return problems.response(problem, request.state.request_id, headers)

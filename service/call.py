@@ -13,7 +13,8 @@ class Call:
     """What a worker asks between two steps; ``abandon`` it and its next ``check`` unwinds the thread that does it.
 
     Attributes:
-        deadline_s: on the clock, in seconds; None when there is none.
+        patience_s: seconds after its beginning in which it is wanted; None when there is no such limit.
+        deadline_s: the same on the clock.
         weight: share of the engine beside other calls; 1 for a request that somebody waits for.
     """
 
@@ -34,11 +35,16 @@ class Call:
             clock: seconds that never go back.
         """
         self._clock = clock
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self.deadline_s = None if patience_s is None else clock() + patience_s
         self.weight = weight
         self._progress = progress
         self._abandoned = threading.Event()
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline, negative after it; None when there is none."""
+        return None if self.deadline_s is None else self.deadline_s - self._clock()
 
     @property
     def abandoned(self) -> bool:
@@ -59,7 +65,7 @@ class Call:
         if self._abandoned.is_set():
             raise Abandoned
         if self.deadline_s is not None and self._clock() > self.deadline_s:
-            raise DeadlinePassed(f"not done within {self._patience_s:g} s", limit=self._patience_s)
+            raise DeadlinePassed(f"not done within {self.patience_s:g} s", limit=self.patience_s)
 
     def tell(self, done: float) -> None:
         """Report the share that is done, 0 to 1."""

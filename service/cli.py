@@ -76,26 +76,21 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     import logging
 
-    import uvicorn
-
     from service.app import create_app
+    from service.keys import require_keys_or_loopback
     from service.loading import load_engine
+    from service.server import Server
     from service.settings import Settings
 
     given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
     settings = Settings(**given)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    require_keys_or_loopback(settings)
     # Loaded before the port opens: what cannot start says so in one line, and whoever connects is answered at once.
     engine = load_engine(settings)
     try:
-        uvicorn.run(
-            create_app(settings, engine),
-            host=settings.host,
-            port=settings.port,
-            log_level=settings.log_level,
-            access_log=False,
-            server_header=False,
-        )
+        app = create_app(settings, engine)
+        Server.of(app, settings).run()
     finally:
         engine.close()
     return 0

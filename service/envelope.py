@@ -1,4 +1,4 @@
-"""Around every request: an id, the byte count of its body, the last resort for errors, one line in the log.
+"""Around every request: an id, the last resort for errors, one record of it at its end.
 
 Pure ASGI: a middleware of Starlette's BaseHTTPMiddleware kind hides from the handler that its client has gone.
 """
@@ -10,18 +10,54 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
-from service.errors import Abandoned, UploadTooLarge, WinnowError
+from service.errors import Abandoned, Draining, WinnowError
 
 log = logging.getLogger("winnow.request")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_GONE = 499
 _LINGER_S = 1.0
 _LINGER_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a request; nothing that its caller wrote but the path.
+
+    Attributes:
+        status: 499 when the client left before an answer.
+        caller: id of its key, None without one.
+        problem: kind of the problem that was answered, None when there was none.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    status: int
+    duration_ms: float
+    caller: str | None
+    problem: str | None
+
+
+def write_line(record: Record) -> None:
+    """Put a record into the log as one line."""
+    log.info(
+        "%s %s %s %s %.1f ms%s%s",
+        record.request_id,
+        record.method,
+        record.path,
+        record.status,
+        record.duration_ms,
+        f" key={record.caller}" if record.caller else "",
+        f" problem={record.problem}" if record.problem else "",
+    )
 
 
 class Envelope:
@@ -30,9 +66,13 @@ class Envelope:
     ``scope["state"]["request_id"]`` is the caller's X-Request-ID where that is a plain word, else a new one.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, on_end: Callable[[Record], None] = write_line, draining: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wrap ``app``; ``on_end`` takes each request's record, ``draining`` says whether connections should end."""
         self.app = app
-        self.max_body_bytes = max_body_bytes
+        self._on_end = on_end
+        self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -43,59 +83,61 @@ class Envelope:
         request_id = headers.get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        exchange = _Exchange(receive, send, request_id, self.max_body_bytes, has_body)
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        exchange = _Exchange(receive, send, request_id, headers, self._draining)
         started = time.perf_counter()
         try:
-            exchange.check_stated_length(headers.get("content-length", ""))
             await self.app(scope, exchange.receive, exchange.send)
         except (ClientDisconnect, Abandoned):
-            exchange.status = exchange.status or 499
+            exchange.status = exchange.status or _GONE
         except WinnowError as error:
             await exchange.answer(scope, problems.problem_of(error))
+        except asyncio.CancelledError:
+            # The server cancels what has not ended by the end of its grace.
+            if not self._draining() or exchange.status:
+                raise
+            await exchange.answer(scope, problems.problem_of(Draining("the service stops", retry_after_s=1)))
         except Exception:
             log.exception("request %s failed", request_id)
             await exchange.answer(scope, problems.INTERNAL)
         finally:
-            log.info(
-                "%s %s %s %s %.1f ms",
-                request_id,
-                scope["method"],
-                scope["path"].encode("unicode_escape").decode(),
-                exchange.status or 499,
-                1_000 * (time.perf_counter() - started),
+            self._on_end(
+                Record(
+                    request_id,
+                    scope["method"],
+                    scope["path"].encode("unicode_escape").decode(),
+                    exchange.status or _GONE,
+                    1_000 * (time.perf_counter() - started),
+                    state.get("caller"),
+                    state.get("problem"),
+                )
             )
+        await exchange.finish()
 
 
 class _Exchange:
     """One request and its response as they pass."""
 
-    def __init__(self, receive: Receive, send: Send, request_id: str, max_body_bytes: int, has_body: bool) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, request_id: str, headers: Headers, draining: Callable[[], bool]
+    ) -> None:
         self._receive = receive
         self._send = send
         self._request_id = request_id
-        self._max_body_bytes = max_body_bytes
-        self._received = 0
-        self._body_ended = not has_body
+        self._draining = draining
+        self._body_ended = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        # Reading on would ask the client for the body that it has not sent.
+        self._invited = headers.get("expect", "").lower() != "100-continue"
+        self._last: Message | None = None
         self.status = 0
 
-    def _too_large(self) -> UploadTooLarge:
-        return UploadTooLarge(f"at most {self._max_body_bytes} bytes", field="audio", limit=self._max_body_bytes)
-
-    def check_stated_length(self, content_length: str) -> None:
-        """Raise UploadTooLarge when the request says itself that it is."""
-        if content_length.isdecimal() and int(content_length) > self._max_body_bytes:
-            raise self._too_large()
-
     async def receive(self) -> Message:
-        """Pass a piece of the body on, counted."""
+        """Pass a piece of the body on."""
+        self._invited = True
         message = await self._receive()
         if message["type"] == "http.request":
-            self._received += len(message.get("body", b""))
             self._body_ended = not message.get("more_body", False)
-            if self._received > self._max_body_bytes:
-                raise self._too_large()
         return message
 
     async def send(self, message: Message) -> None:
@@ -106,17 +148,23 @@ class _Exchange:
             headers["X-Request-ID"] = self._request_id
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Cache-Control", "no-store")
-            if not self._body_ended and self.status >= 400:
+            if not self._body_ended or self._draining():
                 headers["Connection"] = "close"
-        if self.status >= 400 and not self._body_ended and _ends(message):
+        elif not self._body_ended and not message.get("more_body", False):
+            # The response is whole for its reader, who knows its length; the connection ends in finish().
             await self._send({**message, "more_body": True})
-            await self._linger()
-            message = {"type": "http.response.body", "body": b"", "more_body": False}
+            self._last = {"type": "http.response.body", "body": b"", "more_body": False}
+            return
         await self._send(message)
 
-    async def _linger(self) -> None:
-        """Read on for a moment after a refusal: closing on a client that still sends would reset the connection, and
-        with it the refusal that the client has not read."""
+    async def finish(self) -> None:
+        """End the connection of a request that was answered before its body had come.
+
+        What still comes is read for a moment: closing on a client that still sends would reset the connection, and with
+        it the answer that the client has not read.
+        """
+        if self._last is None:
+            return
 
         async def drain() -> None:
             received = 0
@@ -127,16 +175,15 @@ class _Exchange:
                 received += len(message.get("body", b""))
 
         try:
-            await asyncio.wait_for(drain(), _LINGER_S)
+            if self._invited:
+                await asyncio.wait_for(drain(), _LINGER_S)
         except TimeoutError:
-            return
+            pass
+        await self._send(self._last)
 
     async def answer(self, scope: Scope, problem: problems.Problem) -> None:
         """Send a problem, unless the response has begun; then the connection is cut, which the length gives away."""
         if self.status:
             raise RuntimeError(f"request {self._request_id} failed after its response had begun")
+        scope["state"]["problem"] = problem.kind
         await problems.response(problem, self._request_id)(scope, self.receive, self.send)
-
-
-def _ends(message: Message) -> bool:
-    return message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -8,6 +8,9 @@ WinnowError
 │   ├── InvalidField          a field's value is outside what it may be, or the field is unknown
 │   ├── NotMultipart          the body is something else than a form
 │   ├── NotAcceptable         no format fits the Accept header
+│   ├── Unauthorized          no key, or one that is not known
+│   ├── RequestStalled        the head or the body does not come on
+│   ├── HeadTooLarge          more header lines, or bytes of them, than allowed
 │   └── UploadTooLarge        more bytes than allowed
 ├── AudioError
 │   ├── UnsupportedAudio      not audio, or of a kind that is not read here
@@ -17,9 +20,12 @@ WinnowError
 │   ├── NotFinite             a sample is NaN or infinite
 │   ├── RateOutOfRange        sample rate below or above what the model takes
 │   ├── TooManyChannels
-│   └── AudioTooLong          more seconds, or more decoded bytes, than allowed
+│   ├── AudioTooLong          more seconds, or more decoded bytes, than allowed
+│   └── TooLongToWait         more work than fits before the deadline, even with nobody else inside
 ├── CapacityError
 │   ├── Busy                  as many requests wait as may
+│   ├── QuotaExceeded         this caller has had its share; others are served
+│   ├── Draining              the service is about to stop
 │   ├── NotReady              the model is still loading
 │   ├── StorageFull           no room for the request's temporary files
 │   └── DeadlinePassed        not done in the time the caller gave
@@ -74,6 +80,18 @@ class NotAcceptable(RequestError):
     """No format fits the Accept header."""
 
 
+class Unauthorized(RequestError):
+    """No key, or one that is not known."""
+
+
+class RequestStalled(RequestError):
+    """The head or the body does not come on."""
+
+
+class HeadTooLarge(RequestError):
+    """More header lines, or bytes of them, than allowed."""
+
+
 class UploadTooLarge(RequestError):
     """More bytes than allowed."""
 
@@ -117,6 +135,10 @@ class AudioTooLong(AudioError):
     """More seconds, or more decoded bytes, than allowed."""
 
 
+class TooLongToWait(AudioError):
+    """More work than fits before the deadline, even with nobody else inside."""
+
+
 class CapacityError(WinnowError):
     """The service cannot take this now; later it may.
 
@@ -131,6 +153,14 @@ class CapacityError(WinnowError):
 
 class Busy(CapacityError):
     """As many requests wait as may."""
+
+
+class QuotaExceeded(CapacityError):
+    """This caller has had its share; others are served."""
+
+
+class Draining(CapacityError):
+    """The service is about to stop."""
 
 
 class NotReady(CapacityError):

@@ -12,6 +12,8 @@ from service.settings import Settings
 from service.upload import FORM_TYPE
 
 _BINARY = {"type": "string", "format": "binary"}
+# What any path behind the gate may answer.
+GATE: tuple[type[errors.WinnowError], ...] = (errors.Unauthorized, errors.HeadTooLarge)
 
 
 def _default(setting: str) -> Any:
@@ -88,9 +90,12 @@ def separate_responses() -> dict[int | str, dict[str, Any]]:
             "X-Audio-Duration": _header("seconds", "10.000000"),
         },
     }
-    kinds = (
+    kinds: tuple[type[errors.WinnowError], ...] = (
         errors.MalformedRequest,
         errors.TooManyFiles,
+        *GATE,
+        errors.RequestStalled,
+        errors.TooLongToWait,
         errors.NotAcceptable,
         errors.UploadTooLarge,
         errors.AudioTooLong,
@@ -105,6 +110,8 @@ def separate_responses() -> dict[int | str, dict[str, Any]]:
         errors.RateOutOfRange,
         errors.TooManyChannels,
         errors.ModelError,
+        errors.QuotaExceeded,
+        errors.Draining,
         errors.Busy,
         errors.NotReady,
         errors.StorageFull,
@@ -113,13 +120,13 @@ def separate_responses() -> dict[int | str, dict[str, Any]]:
     return {200: success, **openapi_responses(*kinds)}
 
 
-def json_responses(example: dict[str, Any], may_wait: bool) -> dict[int | str, dict[str, Any]]:
-    """The answers of a path that says something in JSON."""
+def json_responses(example: dict[str, Any], *kinds: type[errors.WinnowError]) -> dict[int | str, dict[str, Any]]:
+    """The answers of a path that says something in JSON, and the problems that can stand in their place."""
     success = {
         "description": "",
         "content": {"application/json": {"schema": {"type": "object"}, "example": example}},
     }
-    return {200: success, **openapi_responses(*([errors.NotReady] if may_wait else []))}
+    return {200: success, **openapi_responses(*kinds)}
 
 
 def add_schemas(document: dict[str, Any]) -> dict[str, Any]:

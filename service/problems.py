@@ -51,11 +51,17 @@ PROBLEMS: dict[type[WinnowError], Problem] = {
     errors.NotAcceptable: Problem(
         "not-acceptable", "Not acceptable", 406, "nothing in the Accept header can be sent", "Accept", ["audio/wav"]
     ),
+    errors.Unauthorized: Problem("unauthorized", "Unauthorized", 401, "send a key", "Authorization"),
+    errors.RequestStalled: Problem("request-stalled", "Request stalled", 408, "nothing came for 15 s", limit=15),
+    errors.HeadTooLarge: Problem("head-too-large", "Head too large", 431, "at most 256 header lines", limit=256),
     errors.UploadTooLarge: Problem(
         "upload-too-large", "Upload too large", 413, "at most 1073741824 bytes", "audio", 1_073_741_824
     ),
     errors.AudioTooLong: Problem(
         "audio-too-long", "Audio too long", 413, "at most 3600 seconds of audio", "audio", 3_600
+    ),
+    errors.TooLongToWait: Problem(
+        "too-long-to-wait", "Too long to wait for", 413, "would take about 300 s: make it a job", "audio", 120
     ),
     errors.NotMultipart: Problem(
         "not-multipart", "Not a form", 415, "send multipart/form-data", "Content-Type", "multipart/form-data"
@@ -92,6 +98,10 @@ PROBLEMS: dict[type[WinnowError], Problem] = {
     ),
     errors.TooManyChannels: Problem("too-many-channels", "Too many channels", 422, "at most 8 channels", "audio", 8),
     errors.Busy: Problem("busy", "Busy", 503, "24 requests are waiting already", limit=24, retry_after_s=5),
+    errors.QuotaExceeded: Problem(
+        "quota-exceeded", "Quota exceeded", 429, "at most 60 requests a minute", limit=60, retry_after_s=7
+    ),
+    errors.Draining: Problem("draining", "Draining", 503, "the service is about to stop", retry_after_s=5),
     errors.NotReady: Problem("not-ready", "Not ready", 503, "the model is loading", retry_after_s=5),
     errors.StorageFull: Problem(
         "storage-full", "No room", 503, "no room for the request's temporary files", retry_after_s=30
@@ -128,6 +138,8 @@ def response(problem: Problem, request_id: str, headers: dict[str, str] | None =
     extra = dict(headers or {})
     if problem.retry_after_s is not None:
         extra["Retry-After"] = str(problem.retry_after_s)
+    if problem.status == 401:
+        extra["WWW-Authenticate"] = "Bearer"
     return JSONResponse(problem.body(request_id), problem.status, extra, PROBLEM_TYPE)
 
 
@@ -147,6 +159,10 @@ def openapi_responses(*kinds: type[WinnowError]) -> dict[int | str, dict[str, An
         entry["description"] = "; ".join(titles)
         examples = entry["content"][PROBLEM_TYPE]["examples"]
         examples[row.kind] = {"summary": row.title, "value": row.body("4f1c9a7e2b")}
+        if row.status == 401:
+            entry["headers"] = {
+                "WWW-Authenticate": {"description": "how", "schema": {"type": "string"}, "example": "Bearer"}
+            }
         if row.retry_after_s is not None:
             entry["headers"] = {
                 "Retry-After": {"description": "seconds", "schema": {"type": "integer"}, "example": row.retry_after_s}

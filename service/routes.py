@@ -14,8 +14,9 @@ from service.admission import Admission
 from service.ask import FIELDS, OUTPUTS, PromptLimits, read_ask
 from service.call import Call
 from service.container import READ_HERE
-from service.errors import NotReady
+from service.errors import Draining, NotReady
 from service.formats import FORMATS, SUBTYPES
+from service.keys import KeyRing
 from service.sending import AnswerResponse
 from service.separation import Separator, Timings
 from service.settings import Settings
@@ -29,6 +30,7 @@ class Service:
 
     settings: Settings
     admission: Admission
+    keys: KeyRing | None = None
     separator: Separator | None = None
 
     def require_ready(self) -> Separator:
@@ -55,7 +57,6 @@ async def separate(request: Request) -> Response:
     """
     service = _service(request)
     separator = service.require_ready()
-    service.admission.require_room()
     timings = Timings()
     started = time.perf_counter()
     async with read_upload(request) as (file, fields):
@@ -65,8 +66,8 @@ async def separate(request: Request) -> Response:
             request.headers.get("accept"),
             PromptLimits(service.settings.max_prompts, service.settings.max_prompt_chars),
         )
-        call = Call()
-        watch = asyncio.ensure_future(_abandon_when_gone(request, call))
+        call = Call(patience_s=request.state.patience_s)
+        gone = asyncio.ensure_future(_until_gone(request))
         workspace = await asyncio.to_thread(Workspace)
         try:
             queued = time.perf_counter()
@@ -83,18 +84,17 @@ async def separate(request: Request) -> Response:
                 }
                 return AnswerResponse(answer, workspace, headers)
 
-            return await service.admission.run(work, call)
+            return await service.admission.run(work, call, gone)
         except BaseException:
             workspace.close()
             raise
         finally:
-            watch.cancel()
+            gone.cancel()
 
 
-async def _abandon_when_gone(request: Request, call: Call) -> None:
+async def _until_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         continue
-    call.abandon()
 
 
 async def healthz() -> Response:
@@ -103,8 +103,11 @@ async def healthz() -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Whether a separation would be taken: the model is loaded and warm."""
-    _service(request).require_ready()
+    """Whether a separation would be taken: the model is loaded and warm, and the service is not about to stop."""
+    service = _service(request)
+    if service.admission.draining:
+        raise Draining("the service is about to stop", retry_after_s=1)
+    service.require_ready()
     return JSONResponse({"status": "ready"})
 
 
@@ -135,6 +138,9 @@ async def info(request: Request) -> Response:
                 "max_sample_rate": engine.signal.max_rate,
                 "running": settings.running,
                 "waiting": settings.waiting,
+                "deadline_s": settings.deadline_s,
+                "stall_s": settings.stall_s,
+                "min_rate": settings.min_rate,
             },
         }
     )
@@ -155,12 +161,10 @@ for _path in ("/separate", "/v1/separate"):
         responses=openapi.separate_responses(),
         openapi_extra=openapi.SEPARATE_BODY,
     )
-for _path, _endpoint, _example in (
-    ("/healthz", healthz, openapi.HEALTH),
-    ("/readyz", readyz, openapi.READY),
-    ("/v1/info", info, openapi.INFO),
-    ("/v1/models", models, openapi.MODELS),
+for _path, _endpoint, _example, _kinds in (
+    ("/healthz", healthz, openapi.HEALTH, ()),
+    ("/readyz", readyz, openapi.READY, (NotReady, Draining)),
+    ("/v1/info", info, openapi.INFO, (*openapi.GATE, NotReady)),
+    ("/v1/models", models, openapi.MODELS, (*openapi.GATE, NotReady)),
 ):
-    router.add_api_route(
-        _path, _endpoint, methods=["GET"], responses=openapi.json_responses(_example, may_wait=_path != "/healthz")
-    )
+    router.add_api_route(_path, _endpoint, methods=["GET"], responses=openapi.json_responses(_example, *_kinds))

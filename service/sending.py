@@ -31,6 +31,10 @@ class AnswerResponse(Response):
             answer.media_type,
         )
 
+    def discard(self) -> None:
+        """Nobody will ask for it."""
+        self._workspace.close()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it block by block; stop when the client has gone."""
         gone = asyncio.ensure_future(_until_gone(receive))

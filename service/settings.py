@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import model
+from service.quota import Quota
 
 SHIPPED_BUNDLE = Path(model.__file__).parent / "default"
 
@@ -25,7 +27,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WINNOW_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     host: Annotated[
-        str, Field(description="Address to listen on; loopback unless asked, for there are no keys yet.")
+        str, Field(description="Address to listen on; beyond loopback only with keys, or when told so.")
     ] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535, description="TCP port; 0 lets the system choose.")] = 8_000
     model: Annotated[Path, Field(description="Bundle directory; the one that ships unless set.")] = SHIPPED_BUNDLE
@@ -96,6 +98,57 @@ class Settings(BaseSettings):
         int,
         Field(ge=0, le=10_000, description="Requests that may wait for their turn; further ones are refused at once."),
     ] = 24
+    deadline_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=86_400,
+            description="Seconds a caller waits from the end of its upload; X-Request-Timeout may lower it.",
+        ),
+    ] = 120.0
+
+    api_keys_file: Annotated[
+        Path | None,
+        Field(description="File of `id sha256-hex [quota]` lines, read again when it changes; without it, no keys."),
+    ] = None
+    allow_anonymous: Annotated[
+        bool, Field(description="Whether to listen beyond loopback without keys: only where something else guards.")
+    ] = False
+    key_quota: Annotated[
+        str, Field(description="Of a key: requests a minute/in a second/at once, or `none`; a key's line may differ.")
+    ] = "60/10/4"
+    address_quota: Annotated[
+        str,
+        Field(description="Of a client address where there are no keys; `none`, for behind a proxy all have one."),
+    ] = "none"
+    trusted_proxies: Annotated[
+        str, Field(description="Addresses, by commas, whose X-Forwarded-For is believed; nobody's unless set.")
+    ] = ""
+    cors_origins: Annotated[
+        str, Field(description="Origins, by commas, whose pages may call from a browser; none unless set, never `*`.")
+    ] = ""
+
+    head_s: Annotated[
+        float, Field(gt=0, le=600, description="Seconds in which a request's line and headers must have come.")
+    ] = 15.0
+    stall_s: Annotated[
+        float, Field(gt=0, le=600, description="Seconds without a byte of a body, up or down, after which it is cut.")
+    ] = 15.0
+    min_rate: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Bytes a second that a body must come or go at, on average; slower ones make place for others.",
+        ),
+    ] = 4_096
+    pre_stop_s: Annotated[
+        float,
+        Field(ge=0, le=600, description="Seconds between SIGTERM and the closed port, so that a proxy learns of it."),
+    ] = 0.0
+    grace_s: Annotated[
+        float,
+        Field(ge=0, le=86_400, description="Seconds that requests in flight then have; more than the deadline."),
+    ] = 130.0
     ffmpeg: Annotated[
         str, Field(description="Program that decodes M4A and WebM; when it is not found, those formats are refused.")
     ] = "ffmpeg"
@@ -105,3 +158,22 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"], Field(description="Least level logged.")
     ] = "info"
+
+    @field_validator("key_quota", "address_quota")
+    @classmethod
+    def _is_a_quota(cls, text: str) -> str:
+        Quota.parse(text)
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _is_a_list_of_origins(cls, text: str) -> str:
+        for origin in listed(text):
+            if not re.fullmatch(r"https?://[^/*\s]+", origin):
+                raise ValueError("origins are https://host[:port], by commas; never *")
+        return text
+
+
+def listed(text: str) -> list[str]:
+    """The items of a setting that is written with commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]

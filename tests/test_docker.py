@@ -23,7 +23,20 @@ def test_every_service_is_confined(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"]
     assert service.get("user", "") not in ("root", "0", "0:0")
-    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "no keys yet: loopback alone"
+    if "WINNOW_API_KEYS_FILE" not in service.get("environment", {}):
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), "no keys: loopback alone"
+
+
+@pytest.mark.parametrize("name", ["winnow", "winnow-gpu"])
+def test_the_compose_file_says_on_purpose_that_there_are_no_keys(name: str) -> None:
+    assert "WINNOW_HOST=0.0.0.0" in DOCKERFILE and "ALLOW_ANONYMOUS=" not in DOCKERFILE.rsplit("ENV", 1)[1]
+    environment = COMPOSE["services"][name]["environment"]
+    assert environment.get("WINNOW_ALLOW_ANONYMOUS") == "1" or "WINNOW_API_KEYS_FILE" in environment
+    assert (
+        int(COMPOSE["services"][name]["stop_grace_period"].removesuffix("s"))
+        > Settings().grace_s
+        > Settings().deadline_s
+    )
 
 
 def test_every_setting_named_is_one_of_the_services() -> None:

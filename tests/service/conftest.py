@@ -13,11 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
 from service.engine import Engine
+from service.server import Server
 from service.settings import SHIPPED_BUNDLE, Settings
 from tests.service.fakes import FakeNetwork, fake_engine
 
@@ -61,8 +61,9 @@ def temp_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 def launch(engine: Engine | None = None, **settings: object) -> tuple[Running, Callable[[], None]]:
     """Start a service around an engine, a fake one unless given; returns it and what stops it."""
     engine = engine or fake_engine()
-    app = create_app(Settings(**settings), engine)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False, server_header=False))
+    chosen = Settings(**settings)
+    app = create_app(chosen, engine)
+    server = Server.of(app, chosen)
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

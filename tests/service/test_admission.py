@@ -115,7 +115,7 @@ def test_a_client_that_leaves_during_upload(start, temp_folder: Path) -> None:
     time.sleep(0.2)
     connection.close()
     assert service.separate(SOUND).status_code == 200
-    assert inside(service) == 0
+    until(lambda: inside(service) == 0)
 
 
 def test_a_client_that_leaves_during_download(start, temp_folder: Path) -> None:

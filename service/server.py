@@ -1,0 +1,136 @@
+"""The process that listens: uvicorn's server, which says good-bye properly.
+
+On SIGTERM uvicorn closes its port at once and ends with the signal's code. Here the service first says that it is not
+ready any more and refuses new work, so that a proxy learns of it; then the port closes and what is in flight may end;
+then what is left is told 503. A second signal skips the waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Generator
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from service.admission import Admission
+from service.connection import Connection
+from service.envelope import Record, write_line
+from service.routes import Service
+from service.settings import Settings, listed
+
+log = logging.getLogger("winnow.server")
+_LAST_WORDS_S = 1.0
+
+
+class Server(uvicorn.Server):
+    """A server of one application.
+
+    Attributes:
+        on_hangup: called from the event loop after SIGHUP.
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: Settings, admission: Admission, on_end: Callable[[Record], None] = write_line
+    ) -> None:
+        """Make it; ``admission`` is the application's, ``on_end`` takes records of what never reached it."""
+        connection = functools.partial(Connection, head_s=settings.head_s, on_end=on_end)
+        proxies = listed(settings.trusted_proxies)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                http=connection,  # type: ignore[arg-type]
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=proxies,
+            )
+        )
+        self.on_hangup: Callable[[], None] = lambda: None
+        self._admission = admission
+        self._pre_stop_s = settings.pre_stop_s
+        self._grace_s = settings.grace_s
+        self._drain_since_s: float | None = None
+        self._hung_up = False
+        self._at_once = False
+
+    @classmethod
+    def of(cls, app: FastAPI, settings: Settings) -> Server:
+        """Make the server of an application of ours."""
+        service: Service = app.state.service
+        server = cls(app, settings, service.admission)
+        if service.keys is not None:
+            server.on_hangup = functools.partial(service.keys.refresh, force=True)
+        return server
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note a signal; the event loop acts on it."""
+        if sig == getattr(signal, "SIGHUP", None):
+            self._hung_up = True
+        elif self._drain_since_s is not None:
+            self._at_once = True
+        else:
+            self._drain_since_s = time.monotonic()
+            if sig == signal.SIGINT:
+                self._pre_stop_s = 0.0  # a person at the keyboard, and no proxy
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Take the signals while serving. uvicorn would raise them again at the end, and the process die of them."""
+        with super().capture_signals():
+            try:
+                hangup = signal.signal(signal.SIGHUP, self.handle_exit)
+            except (ValueError, AttributeError):  # not the main thread, or no such signal
+                yield
+                return
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, hangup)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to leave the main loop."""
+        if self._hung_up:
+            self._hung_up = False
+            self.on_hangup()
+        if self._drain_since_s is not None:
+            if not self._admission.draining:
+                log.info("draining: %d requests inside", self._admission.inside)
+            self._admission.draining = True
+            if self._at_once or time.monotonic() - self._drain_since_s >= self._pre_stop_s:
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port, let requests end, give up the rest."""
+        self._admission.draining = True
+        ending = asyncio.create_task(self._give_up_in_time())
+        await super().shutdown(sockets)
+        ending.cancel()
+
+    async def _give_up_in_time(self) -> None:
+        until_s = time.monotonic() + self._grace_s
+        while time.monotonic() < until_s and not self._at_once:
+            await asyncio.sleep(0.05)
+        log.warning("%d requests are given up", self._admission.inside)
+        self._admission.give_up()
+        until_s = time.monotonic() + _LAST_WORDS_S
+        while self.server_state.tasks and time.monotonic() < until_s:
+            await asyncio.sleep(0.02)
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await asyncio.sleep(0.05)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
