@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from service.errors import Abandoned, DeadlinePassed
+from service.timings import Timings
 
 
 class Call:
@@ -16,6 +17,8 @@ class Call:
         patience_s: seconds after its beginning in which it is wanted; None when there is no such limit.
         deadline_s: the same on the clock.
         weight: share of the engine beside other calls; 1 for a request that somebody waits for.
+        done: the share that is done, 0 to 1, as last told.
+        timings: takes what its work costs, from whoever does it.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class Call:
         self.patience_s = patience_s
         self.deadline_s = None if patience_s is None else clock() + patience_s
         self.weight = weight
+        self.done = 0.0
+        self.timings = Timings()
         self._progress = progress
         self._abandoned = threading.Event()
 
@@ -69,5 +74,6 @@ class Call:
 
     def tell(self, done: float) -> None:
         """Report the share that is done, 0 to 1."""
+        self.done = done
         if self._progress is not None:
             self._progress(done)

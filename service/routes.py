@@ -18,8 +18,9 @@ from service.errors import Draining, NotReady
 from service.formats import FORMATS, SUBTYPES
 from service.keys import KeyRing
 from service.sending import AnswerResponse
-from service.separation import Separator, Timings
+from service.separation import Separator
 from service.settings import Settings
+from service.timings import Timings
 from service.upload import read_upload
 from service.workspace import Workspace
 
@@ -57,10 +58,10 @@ async def separate(request: Request) -> Response:
     """
     service = _service(request)
     separator = service.require_ready()
-    timings = Timings()
+    timings = request.state.timings = Timings()
     started = time.perf_counter()
     async with read_upload(request) as (file, fields):
-        timings.stages["upload"] = 1_000 * (time.perf_counter() - started)
+        timings.add("upload", started)
         ask = read_ask(
             fields,
             request.headers.get("accept"),
@@ -73,7 +74,7 @@ async def separate(request: Request) -> Response:
             queued = time.perf_counter()
 
             def work() -> AnswerResponse:
-                timings.stages["queue"] = 1_000 * (time.perf_counter() - queued)
+                timings.add("queue", queued)
                 answer = separator.run(file, ask, workspace.path, call, timings)
                 headers = {
                     "Server-Timing": timings.header(),

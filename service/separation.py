@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import errno
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +19,7 @@ import numpy as np
 from model.spectral import MaskStream
 from service.answer import Answer, Stem, file_names, manifest_of, pack
 from service.ask import Ask
+from service.backlog import Backlog, work_of
 from service.call import Call
 from service.decode import AudioLimits, decode
 from service.embedding import Embedding
@@ -31,28 +31,9 @@ from service.formats import ZIP_TYPE
 from service.quantise import to_steps, with_residual
 from service.recording import Recording
 from service.settings import Settings
+from service.timings import Timings
 
 _SPARE_BYTES = 64 * 1024 * 1024
-
-
-@dataclass
-class Timings:
-    """Milliseconds by stage, in the order they were first measured."""
-
-    stages: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stages[stage] = self.stages.get(stage, 0.0) + 1_000 * (time.perf_counter() - start)
-
-    def header(self) -> str:
-        """As a Server-Timing header."""
-        return ", ".join(f"{stage};dur={duration:.1f}" for stage, duration in self.stages.items())
 
 
 @dataclass(frozen=True)
@@ -62,6 +43,7 @@ class Separator:
     engine: Engine
     limits: AudioLimits
     transcoder: Transcoder
+    backlog: Backlog = field(default_factory=Backlog)
 
     @classmethod
     def of(cls, engine: Engine, settings: Settings) -> Separator:
@@ -89,16 +71,22 @@ class Separator:
             WinnowError: one of its kinds.
         """
         timings = timings or Timings()
+        call.timings = timings
+        timings.prompts = ask.prompts
         try:
             with timings.measure("decode"):
                 recording = decode(file, folder, self.limits, self.transcoder, call.check)
+            timings.audio_in_s = recording.duration_s
             ask.encoding.check_carries(recording.n_channels)
             self._check_room(recording, ask, folder)
+            work = work_of(recording.duration_s, len(ask.prompts))
             with timings.measure("embed"):
                 embeddings, states = self.engine.embed(ask.prompts)
-            with timings.measure("separate"):
+            timings.cache_states = tuple(states)
+            with timings.measure("separate"), self.backlog.share(work, call):
                 stems, presence = self._write_stems(recording, ask, embeddings, folder, call)
             recording.path.unlink()
+            timings.audio_out_s = len(stems) * recording.duration_s
             with timings.measure("pack"):
                 path, media_type = stems[0].path, ask.encoding.format.media_type
                 if len(stems) > 1 or ask.zip_wanted:
