@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from model.calibration import Calibration
 from model.spec import EmbedderSpec, NetworkSpec, SignalSpec
 
 FORMAT_VERSION = 1
@@ -39,6 +40,7 @@ KEYS = (
     "training_data",
     "evaluation",
 )
+LATER = ("presence",)  # what a manifest may have: fitted to a bundle that is there
 
 
 class BundleError(ValueError):
@@ -54,6 +56,7 @@ class Bundle:
         manifest: ``manifest.json`` as it is.
         signal, network, embedder: the specs in it.
         version: first 12 hexadecimal digits of the manifest's SHA-256, which covers every other file's.
+        calibration: of presence; None where nobody has fitted one.
     """
 
     path: Path
@@ -62,6 +65,7 @@ class Bundle:
     network: NetworkSpec
     embedder: EmbedderSpec
     version: str
+    calibration: Calibration | None = None
 
     @classmethod
     def open(cls, path: Path | str, verify: bool = True) -> Self:
@@ -83,6 +87,7 @@ class Bundle:
             signal = SignalSpec.from_json(manifest["signal"])
             network = NetworkSpec.from_json(manifest["network"])
             embedder = EmbedderSpec.from_json(manifest["embedder"])
+            calibration = Calibration.from_json(manifest["presence"]) if "presence" in manifest else None
         except (TypeError, ValueError) as error:
             raise BundleError(f"{path / MANIFEST}: {error}") from error
         if network.embedding_features != embedder.embedding_features:
@@ -95,7 +100,8 @@ class Bundle:
                 f"{path / MANIFEST}: the network attends to tokens of {network.token_features} features, "
                 f"the embedder gives {embedder.token_features}"
             )
-        return cls(path, manifest, signal, network, embedder, hashlib.sha256(content).hexdigest()[:12])
+        version = hashlib.sha256(content).hexdigest()[:12]
+        return cls(path, manifest, signal, network, embedder, version, calibration)
 
     def file(self, name: str) -> Path:
         """Path of one of the bundle's files."""
@@ -111,7 +117,7 @@ def _read_manifest(path: Path, content: bytes) -> dict[str, Any]:
         raise BundleError(f"{path}: must hold an object, got {type(manifest).__name__}")
     if manifest.get("format_version") != FORMAT_VERSION:  # before the keys: another version may well have others
         raise BundleError(f"{path}: format_version must be {FORMAT_VERSION}, got {manifest.get('format_version')!r}")
-    unknown, missing = sorted(set(manifest) - set(KEYS)), sorted(set(KEYS) - set(manifest))
+    unknown, missing = sorted(set(manifest) - {*KEYS, *LATER}), sorted(set(KEYS) - set(manifest))
     if unknown or missing:
         raise BundleError(f"{path}: unknown keys {unknown}, missing keys {missing}")
     for key in ("signal", "network", "embedder", "files", "tensors", "evaluation"):
@@ -198,13 +204,33 @@ def write_bundle(
             "training_data": training_data,
             "evaluation": dict(evaluation),
         }
-        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_manifest(fresh / MANIFEST, manifest)
         Bundle.open(fresh)
         fresh.chmod(0o755)  # mkdtemp keeps others out
         _replace(path, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return Bundle.open(path)
+
+
+def calibrate(path: Path | str, calibration: Calibration | None) -> Bundle:
+    """Put a calibration into the manifest of a bundle, or take it out; no other file changes, the version does.
+
+    Raises:
+        BundleError: what is at ``path`` cannot be used.
+    """
+    bundle = Bundle.open(path)
+    manifest = {key: value for key, value in bundle.manifest.items() if key != "presence"}
+    if calibration is not None:
+        manifest["presence"] = calibration.to_json()
+    partial = bundle.file(f"{MANIFEST}.partial")
+    _write_manifest(partial, manifest)
+    partial.replace(bundle.file(MANIFEST))
+    return Bundle.open(path)
+
+
+def _write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _replace(path: Path, fresh: Path) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from model.bundle import Bundle
+from model.calibration import Calibration
+from model.presence import energy_db, logistic, probabilities
 from model.spectral import MaskStream, separate
 from model.windows import repeats, window_starts
 
@@ -149,13 +151,42 @@ class Runtime:
         heard: np.ndarray = mean / np.linalg.norm(mean)
         return heard
 
-    def presence(self, sound: np.ndarray, embedding: Embedding) -> np.ndarray:
-        """How surely each prompt's sound is in what :meth:`similarity` takes: ``[P]``, 0 to 1, not calibrated.
+    @property
+    def calibration(self) -> Calibration | None:
+        """How presence was calibrated; None where :meth:`presence` gives a raw score."""
+        return self.bundle.calibration
 
-        The logistic function of ``logit_scale`` times the cosine.
+    def presence(self, sound: np.ndarray, embedding: Embedding, masks: np.ndarray | None = None) -> np.ndarray:
+        """How surely each prompt's sound is in what :meth:`similarity` takes: ``[P]``, 0 to 1.
+
+        Args:
+            sound: bands ``[K, N]`` or a waveform ``[T]``.
+            embedding: as :meth:`embed` gives it.
+            masks: ``[P, K, N]`` of a window of bands: what they let through is heard as well, which is surer.
+
+        Without a calibration it is the logistic function of ``logit_scale`` times the cosine, whatever the masks.
         """
-        logits = self.bundle.embedder.logit_scale * self.similarity(sound, embedding[2])
-        return 1.0 / (1.0 + np.exp(-logits))
+        cosine = self.similarity(sound, embedding[2])
+        calibration = self.calibration
+        if calibration is None:
+            return logistic(self.bundle.embedder.logit_scale * cosine)
+        if masks is None or not calibration.separated:
+            return probabilities(calibration, cosine)
+        stem_cosine = self.stem_similarity(sound, masks, embedding[2])
+        return probabilities(calibration, cosine, stem_cosine, energy_db(sound, masks))
+
+    def stem_similarity(self, bands: np.ndarray, masks: np.ndarray, pooled: np.ndarray) -> np.ndarray:
+        """Cosines ``[P]`` of each stem of a window with its own prompt; 0 for a silent one.
+
+        Shape:
+            bands ``[K, N]``, masks ``[P, K, N]``, pooled ``[P, E]``
+        """
+        return np.array(
+            [
+                float(prompt @ self._hear_bands(mask * bands)) if mask.any() else 0.0
+                for mask, prompt in zip(masks, pooled, strict=True)
+            ]
+        )
 
     def stream(self, sample_rate: int, n_channels: int, prompts: Sequence[str] | Embedding) -> MaskStream:
         """Begin a recording; ``prompts`` are phrases or what :meth:`embed` made of them.
