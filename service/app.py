@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from service import openapi, problems
+from service import openapi, problems, scrape
 from service.admission import Admission
 from service.cors import cors_options
 from service.engine import Engine
@@ -27,6 +27,7 @@ from service.quota import Quota
 from service.routes import Service, router
 from service.separation import Separator
 from service.settings import Settings
+from service.telemetry import Telemetry
 
 # What a form has beside its file: boundaries, headers, text fields.
 _FORM_BYTES = 1024 * 1024
@@ -44,6 +45,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     service = Service(settings, Admission(settings.running, settings.waiting, settings.min_rate), keys)
     if engine is not None:
         service.separator = Separator.of(engine, settings)
+    telemetry = Telemetry(settings, _version(), lambda: [*app.openapi()["paths"], scrape.PATH])
+    telemetry.watch(service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +57,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
             own = await asyncio.to_thread(load_engine, settings)
             service.separator = Separator.of(own, settings)
-        yield
+        async with telemetry.running():
+            yield
         service.admission.close()
         if own is not None:
             own.close()
@@ -65,6 +69,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         version=_version(),
         lifespan=lifespan,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is service.telemetry
         exception_handlers={
             WinnowError: _on_winnow_error,
             HTTPException: _on_http_error,
@@ -72,12 +77,14 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         },
     )
     app.state.service = service
+    app.state.telemetry = telemetry
     app.include_router(router)
+    app.include_router(scrape.router)
     # The last added is the outermost.
     app.add_middleware(Gate, settings=settings, admission=service.admission, keys=keys, form_bytes=_FORM_BYTES)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_options(settings))
-    app.add_middleware(Envelope, draining=lambda: service.admission.draining)
+    app.add_middleware(Envelope, on_end=telemetry.ended, draining=lambda: service.admission.draining)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

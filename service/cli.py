@@ -1,4 +1,4 @@
-"""The command line: ``winnow serve``, ``separate``, ``bench``, ``doctor``."""
+"""The command line: ``winnow serve``, ``separate``, ``bench``, ``key``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -68,29 +68,30 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--no-hour", action="store_true", help="leave out the one-hour file of the memory section")
     bench.set_defaults(run=_bench)
 
+    key = commands.add_parser("key", help="make an API key and its line for WINNOW_API_KEYS_FILE")
+    key.add_argument("name", help="of the key, for the file and the logs")
+    key.set_defaults(run=_key)
+
     doctor = commands.add_parser("doctor", help="say what is found and what is missing")
     doctor.set_defaults(run=_doctor)
     return parser
 
 
 def _serve(options: argparse.Namespace) -> int:
-    import logging
-
-    from service.app import create_app
     from service.keys import require_keys_or_loopback
     from service.loading import load_engine
-    from service.server import Server
+    from service.logs import configure_logging
+    from service.server import serve
     from service.settings import Settings
 
     given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
     settings = Settings(**given)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logging(settings)
     require_keys_or_loopback(settings)
     # Loaded before the port opens: what cannot start says so in one line, and whoever connects is answered at once.
     engine = load_engine(settings)
     try:
-        app = create_app(settings, engine)
-        Server.of(app, settings).run()
+        serve(settings, engine)
     finally:
         engine.close()
     return 0
@@ -140,6 +141,17 @@ def _bench(options: argparse.Namespace) -> int:
     from service.bench import run
 
     return run(options.sections, options.threads, not options.no_hour, options.json)
+
+
+def _key(options: argparse.Namespace) -> int:
+    from service.keys import line_of, new_secret
+
+    secret = new_secret()
+    line = line_of(options.name, secret)
+    print(secret)
+    print(line)
+    print("The first line is the key, shown this once; the second goes into WINNOW_API_KEYS_FILE.", file=sys.stderr)
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

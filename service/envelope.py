@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import problems
 from service.errors import Abandoned, Draining, WinnowError
+from service.timings import Timings
 
 log = logging.getLogger("winnow.request")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -35,6 +36,11 @@ class Record:
         status: 499 when the client left before an answer.
         caller: id of its key, None without one.
         problem: kind of the problem that was answered, None when there was none.
+        route: template of the path, None where it never came to one.
+        n_in: bytes of the body that were read.
+        n_out: bytes of the answer's body that were sent.
+        timings: the account of its separation, None where there was none.
+        traceparent: the header of that name, as sent.
     """
 
     request_id: str
@@ -44,6 +50,11 @@ class Record:
     duration_ms: float
     caller: str | None
     problem: str | None
+    route: str | None = None
+    n_in: int = 0
+    n_out: int = 0
+    timings: Timings | None = None
+    traceparent: str | None = None
 
 
 def write_line(record: Record) -> None:
@@ -99,7 +110,8 @@ class Envelope:
                 raise
             await exchange.answer(scope, problems.problem_of(Draining("the service stops", retry_after_s=1)))
         except Exception:
-            log.exception("request %s failed", request_id)
+            timings: Timings | None = state.get("timings")
+            log.exception("request %s failed", request_id, extra={"hide": timings.prompts if timings else ()})
             await exchange.answer(scope, problems.INTERNAL)
         finally:
             self._on_end(
@@ -111,6 +123,11 @@ class Envelope:
                     1_000 * (time.perf_counter() - started),
                     state.get("caller"),
                     state.get("problem"),
+                    getattr(scope.get("route"), "path", None),
+                    exchange.n_in,
+                    exchange.n_out,
+                    state.get("timings"),
+                    headers.get("traceparent"),
                 )
             )
         await exchange.finish()
@@ -130,18 +147,20 @@ class _Exchange:
         # Reading on would ask the client for the body that it has not sent.
         self._invited = headers.get("expect", "").lower() != "100-continue"
         self._last: Message | None = None
-        self.status = 0
+        self.status = self.n_in = self.n_out = 0
 
     async def receive(self) -> Message:
         """Pass a piece of the body on."""
         self._invited = True
         message = await self._receive()
         if message["type"] == "http.request":
+            self.n_in += len(message.get("body", b""))
             self._body_ended = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
         """Pass a piece of the response on, with the headers that every response has."""
+        self.n_out += len(message.get("body", b""))
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)

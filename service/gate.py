@@ -22,7 +22,8 @@ from service.transfer import Pace, Transfer
 from service.usage import Usage
 
 # Answered to anyone, at any time: probes, and the contract, which says nothing of anybody.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+# /metrics is watched by its own route (service.scrape).
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json", "/metrics"})
 # Methods that bring work; the others ask, and neither count against a quota nor need a place.
 _WORK = frozenset({"POST", "PUT", "PATCH"})
 PATIENCE_HEADER = "x-request-timeout"

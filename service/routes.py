@@ -34,6 +34,11 @@ class Service:
     keys: KeyRing | None = None
     separator: Separator | None = None
 
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded and warm."""
+        return self.separator is not None and self.separator.engine.ready
+
     def require_ready(self) -> Separator:
         """The separator, or NotReady."""
         if self.separator is None or not self.separator.engine.ready:

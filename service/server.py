@@ -22,13 +22,24 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from service.admission import Admission
+from service.app import create_app
 from service.connection import Connection
+from service.engine import Engine
 from service.envelope import Record, write_line
 from service.routes import Service
 from service.settings import Settings, listed
 
 log = logging.getLogger("winnow.server")
 _LAST_WORDS_S = 1.0
+
+
+def serve(settings: Settings, engine: Engine) -> None:
+    """Serve an engine until a signal ends it; nothing of it runs and no file of a request is left when this returns."""
+    app = create_app(settings, engine)
+    Server.of(app, settings).run()
+    service: Service = app.state.service
+    if not service.admission.wait(_LAST_WORDS_S):
+        log.warning("work that does not stop is left behind")
 
 
 class Server(uvicorn.Server):
@@ -70,7 +81,7 @@ class Server(uvicorn.Server):
     def of(cls, app: FastAPI, settings: Settings) -> Server:
         """Make the server of an application of ours."""
         service: Service = app.state.service
-        server = cls(app, settings, service.admission)
+        server = cls(app, settings, service.admission, app.state.telemetry.ended)
         if service.keys is not None:
             server.on_hangup = functools.partial(service.keys.refresh, force=True)
         return server

@@ -158,6 +158,30 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"], Field(description="Least level logged.")
     ] = "info"
+    log_format: Annotated[
+        Literal["json", "text"], Field(description="Form of the log's lines: objects for programs, text for people.")
+    ] = "text"
+    log_prompts: Annotated[
+        bool, Field(description="Whether a request's line has its prompts in words; else a short hash of each.")
+    ] = False
+    metrics_port: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=65_535,
+            description="Port of /metrics alone, 0 for any; unset, the service's own port has it for those next to it.",
+        ),
+    ] = None
+    metrics_host: Annotated[
+        str, Field(description="Address of that port; it asks for no key, so no wider than scrapers need.")
+    ] = "127.0.0.1"
+    otlp_endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://",
+            description="OTLP collector for spans, http://host:4318; unset, none are made. Needs the extra `otel`.",
+        ),
+    ] = None
 
     @field_validator("key_quota", "address_quota")
     @classmethod
