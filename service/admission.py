@@ -172,6 +172,10 @@ class Admission:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def wait(self, timeout_s: float) -> bool:
+        """Whether all work has ended, within that time."""
+        return not concurrent.futures.wait(list(self._work), timeout_s).not_done
+
 
 def _rate(visit: Visit) -> float | None:
     return None if visit.transfer is None else visit.transfer.rate()

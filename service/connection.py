@@ -36,6 +36,7 @@ class Connection(asyncio.BufferedProtocol, HttpToolsProtocol):  # type: ignore[m
         self._on_end = on_end
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._timer: asyncio.TimerHandle | None = None
+        self._in_head = True
         self._head_bytes = 0
         self._head_lines = 0
         self._error: WinnowError | None = None
@@ -47,6 +48,15 @@ class Connection(asyncio.BufferedProtocol, HttpToolsProtocol):  # type: ignore[m
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes have come."""
         self.data_received(bytes(self._buffer[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        """Parse the next bytes."""
+        super().data_received(data)
+        # The parser shows a line when it is whole, and keeps what there is of it until then.
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES + READ_BYTES:
+                self._refuse(HeadTooLarge(f"at most {MAX_HEAD_BYTES} bytes of head", limit=MAX_HEAD_BYTES))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
@@ -82,6 +92,7 @@ class Connection(asyncio.BufferedProtocol, HttpToolsProtocol):  # type: ignore[m
     def on_message_begin(self) -> None:
         """The first byte of a head."""
         super().on_message_begin()
+        self._in_head = True
         self._head_bytes = self._head_lines = 0
         self.scope["extensions"] = {CUT: {"call": self.transport.abort}}
         self._expect_head()
@@ -100,6 +111,7 @@ class Connection(asyncio.BufferedProtocol, HttpToolsProtocol):  # type: ignore[m
     def on_headers_complete(self) -> None:
         """The end of the head."""
         self._head_is_there()
+        self._in_head = False
         super().on_headers_complete()
 
     def _count(self, n_bytes: int) -> None:
@@ -114,6 +126,11 @@ class Connection(asyncio.BufferedProtocol, HttpToolsProtocol):  # type: ignore[m
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser could not read."""
         self._refuse(self._error or MalformedRequest("this is not HTTP/1.1"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Go on in HTTP/1.1; but the parser drops the body of a request that offers another protocol."""
+        if not {name for name, _ in self.headers}.isdisjoint({b"content-length", b"transfer-encoding"}):
+            self._refuse(MalformedRequest("no other protocol is spoken here: leave the Upgrade header out"))
 
     def _refuse(self, error: WinnowError) -> None:
         """Write a problem past the application, unless an answer is on its way, and end the connection."""
