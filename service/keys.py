@@ -134,6 +134,17 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("latin-1", "replace")).hexdigest()
 
 
+def line_of(name: str, secret: str) -> str:
+    """A key's line in the file.
+
+    Raises:
+        StartError: the name cannot stand there.
+    """
+    if not _ID.fullmatch(name):
+        raise StartError("a key's name is 1 to 64 of A-Z a-z 0-9 . _ -")
+    return f"{name} {digest_of(secret)}"
+
+
 def new_secret() -> str:
     """A key of 256 random bits."""
     return "wk_" + secrets.token_urlsafe(32)
