@@ -40,13 +40,22 @@ RULES: dict[str, Rule] = {"product": product, "cap": cap, "share": share, "compe
 RULE = "cap"
 
 
-def lower(masks: np.ndarray, n_wanted: int, rule: str = RULE) -> np.ndarray:
+def lower(masks: np.ndarray, n_wanted: int, weights: np.ndarray | None = None, rule: str = RULE) -> np.ndarray:
     """Masks of the wanted prompts, lowered by those of the rest; without negatives they come back as they are.
 
+    Args:
+        masks: the negatives last.
+        n_wanted: number of wanted prompts, P.
+        weights: how much each negative counts, by default wholly: how surely it is there, so that naming what is not
+            there costs little.
+        rule: one of ``RULES``.
+
     Shape:
-        masks [P + Q, K, N] in 0..1, the negatives last; returns [P, K, N] in 0..1, nowhere above the wanted ones.
+        masks [P + Q, K, N] in 0..1, weights [Q]; returns [P, K, N] in 0..1, nowhere above the wanted ones.
     """
     wanted, unwanted = masks[:n_wanted], masks[n_wanted:]
     if not len(unwanted):
         return wanted
+    if weights is not None:
+        unwanted = unwanted * weights.astype(masks.dtype)[:, None, None]
     return RULES[rule](wanted, unwanted.max(axis=0)).astype(masks.dtype, copy=False)

@@ -34,6 +34,13 @@ class Presence:
     spans: tuple[tuple[float, float], ...] = ()
 
 
+def within(presence: Presence, duration_s: float) -> Presence:
+    """With spans cut to the recording: the last frame reaches past its end."""
+    end = round(duration_s, 3)
+    spans = tuple((begin, min(last, end)) for begin, last in presence.spans if begin < end)
+    return Presence(presence.probability, spans)
+
+
 def energies(bands: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Energy of the window and of its stems, frame by frame.
 

@@ -61,7 +61,7 @@ class SpanFinder:
         ends = np.zeros((len(self._stems), self._half))
         self._take(np.zeros(self._half), ends, ends.astype(bool))
         return [
-            tuple((round(begin * self._hop_s, 3), round(end * self._hop_s, 3)) for begin, end in runs.finish())
+            tuple((round(begin * self._hop_s, 3), round(end * self._hop_s, 3)) for begin, end in runs.finish(self._first))
             for runs in self._runs
         ]
 
@@ -115,9 +115,9 @@ class _Runs:
                 self._close(first + edge)
             position = edge
 
-    def finish(self) -> list[tuple[int, int]]:
-        """The runs that are long enough, as (first frame, frame after the last)."""
-        assert self._begin is None, "the last frames are silent"
+    def finish(self, end: int) -> list[tuple[int, int]]:
+        """End at a frame; the runs that are long enough, as (first frame, frame after the last)."""
+        self._close(end)
         return [(begin, end) for begin, end in self._done if end - begin >= self._shortest]
 
     def _close(self, end: int) -> None:

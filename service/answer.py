@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.presence import Presence
 from service.ask import Ask
 from service.recording import Recording
 
@@ -20,11 +21,11 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: the same reques
 
 @dataclass(frozen=True)
 class Stem:
-    """A written sound: its prompt (None for the residual), its file, and how present it is in the mixture, 0 to 1."""
+    """A written sound: its prompt (None for the residual), its file, how surely and when it is in the mixture."""
 
     prompt: str | None
     path: Path
-    presence: float | None
+    presence: Presence | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Answer:
         path: of the file.
         media_type: of its content.
         filename: a name for it, ASCII, made from the prompt.
-        presence: of each prompt, in order, whatever is in the file.
+        presence: of each prompt, in order, whatever is in the file; spans lie within the recording.
         cache_states: where each prompt's embedding came from.
         recording: the decoded input; its own file is gone.
     """
@@ -43,7 +44,7 @@ class Answer:
     path: Path
     media_type: str
     filename: str
-    presence: list[float]
+    presence: list[Presence]
     cache_states: list[str]
     recording: Recording
 
@@ -91,7 +92,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def manifest_of(stems: list[Stem], recording: Recording, ask: Ask, version: str) -> dict[str, Any]:
-    """What the zip's manifest says: how the sounds are written, and each with its prompt, file and presence."""
+    """What the zip's manifest says: how the sounds are written, and each with its prompt, file, presence and spans."""
     return {
         "model_version": version,
         "sample_rate": ask.encoding.format.carried_rate(recording.sample_rate),
@@ -100,9 +101,15 @@ def manifest_of(stems: list[Stem], recording: Recording, ask: Ask, version: str)
         "format": ask.encoding.format.name,
         "subtype": ask.encoding.subtype,
         "stems": [
-            {"prompt": stem.prompt, "file": stem.path.name, "presence": stem.presence}
+            {
+                "prompt": stem.prompt,
+                "file": stem.path.name,
+                "presence": stem.presence.probability,
+                "spans": stem.presence.spans,
+            }
             for stem in stems
-            if stem.prompt is not None
+            if stem.presence is not None
         ],
+        "negatives": list(ask.negatives),
         "residual": next(({"file": stem.path.name} for stem in stems if stem.prompt is None), None),
     }

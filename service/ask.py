@@ -10,8 +10,7 @@ from service.errors import InvalidField, MissingField
 from service.formats import Encoding, choose_encoding
 
 OUTPUTS = ("target", "residual", "both")
-FIELDS = ("audio", "prompt", "output", "format", "subtype")
-_NOT_YET = ("negative",)
+FIELDS = ("audio", "prompt", "negative", "output", "format", "subtype")
 # Characters that reorder the text around them: a prompt in a log or a manifest must read as it is.
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -25,12 +24,14 @@ class Ask:
         output: ``target``, ``residual`` or ``both``.
         encoding: of every stem.
         zip_wanted: whether even a single stem goes into a zip.
+        negatives: sounds that are lowered in every stem, normalised.
     """
 
     prompts: tuple[str, ...]
     output: str
     encoding: Encoding
     zip_wanted: bool = False
+    negatives: tuple[str, ...] = ()
 
     @property
     def wants_stems(self) -> bool:
@@ -50,7 +51,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class PromptLimits:
-    """How many prompts, and how many characters each."""
+    """How many prompts, as many negatives beside them, and how many characters each."""
 
     max_prompts: int
     max_chars: int
@@ -65,19 +66,20 @@ def read_ask(fields: Mapping[str, list[str]], accept: str | None, limits: Prompt
         NotAcceptable: no format fits the Accept header.
     """
     for name in fields:
-        if name in _NOT_YET:
-            raise InvalidField(f"{name} is not supported by this version", field=name, limit=list(FIELDS))
         if name not in FIELDS:
             # The name is the caller's input: it is shown only as far as it is a plain word.
             shown = name if name.isascii() and name.isidentifier() and len(name) <= 40 else "?"
             raise InvalidField("unknown field", field=shown, limit=list(FIELDS))
-    prompts = _prompts(fields.get("prompt", []), limits)
+    prompts = read_phrases(fields.get("prompt", []), "prompt", limits)
+    if not prompts:
+        raise MissingField("name a sound", field="prompt", limit=f"1 to {limits.max_prompts} prompts")
+    negatives = read_phrases(fields.get("negative", []), "negative", limits)
     output = _single(fields, "output")
     output = "target" if output is None else output
     if output not in OUTPUTS:
         raise InvalidField("unknown output", field="output", limit=list(OUTPUTS))
     encoding, zip_wanted = choose_encoding(_single(fields, "format"), _single(fields, "subtype"), accept)
-    return Ask(prompts, output, encoding, zip_wanted)
+    return Ask(prompts, output, encoding, zip_wanted, negatives)
 
 
 def _single(fields: Mapping[str, list[str]], name: str) -> str | None:
@@ -87,15 +89,18 @@ def _single(fields: Mapping[str, list[str]], name: str) -> str | None:
     return values[0].strip().lower() if values else None
 
 
-def _prompts(values: list[str], limits: PromptLimits) -> tuple[str, ...]:
-    if not values:
-        raise MissingField("name a sound", field="prompt", limit=f"1 to {limits.max_prompts} prompts")
+def read_phrases(values: list[str], field: str, limits: PromptLimits) -> tuple[str, ...]:
+    """A field's phrases, normalised, in the caller's order.
+
+    Raises:
+        InvalidField: more than may be, or one that :func:`clean_prompt` refuses.
+    """
     if len(values) > limits.max_prompts:
-        raise InvalidField(f"at most {limits.max_prompts} prompts", field="prompt", limit=limits.max_prompts)
-    return tuple(clean_prompt(value, limits.max_chars) for value in values)
+        raise InvalidField(f"at most {limits.max_prompts} of {field}", field=field, limit=limits.max_prompts)
+    return tuple(clean_prompt(value, limits.max_chars, field) for value in values)
 
 
-def clean_prompt(text: str, max_chars: int) -> str:
+def clean_prompt(text: str, max_chars: int, field: str = "prompt") -> str:
     """Return the prompt in Unicode's NFC without space around it.
 
     Raises:
@@ -103,14 +108,14 @@ def clean_prompt(text: str, max_chars: int) -> str:
     """
     # Far beyond the limit not even normalised: that takes time, and may triple the length.
     if len(text) > 4 * max_chars:
-        raise InvalidField(f"at most {max_chars} characters", field="prompt", limit=max_chars)
+        raise InvalidField(f"at most {max_chars} characters", field=field, limit=max_chars)
     prompt = unicodedata.normalize("NFC", text).strip()
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in prompt):
-        raise InvalidField("no control characters", field="prompt", limit="printable characters")
+        raise InvalidField("no control characters", field=field, limit="printable characters")
     if _BIDI_CONTROLS & set(prompt):
-        raise InvalidField("no characters that reorder text", field="prompt", limit="printable characters")
+        raise InvalidField("no characters that reorder text", field=field, limit="printable characters")
     if not prompt:
-        raise InvalidField("a prompt needs at least one character", field="prompt", limit=1)
+        raise InvalidField(f"a {field} needs at least one character", field=field, limit=1)
     if len(prompt) > max_chars:
-        raise InvalidField(f"at most {max_chars} characters", field="prompt", limit=max_chars)
+        raise InvalidField(f"at most {max_chars} characters", field=field, limit=max_chars)
     return prompt

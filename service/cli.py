@@ -54,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     separate.add_argument(
         "-o", "--out", type=Path, help="file to write; with several stems a .zip or a folder (default: from the prompt)"
     )
+    separate.add_argument(
+        "--negative",
+        action="append",
+        default=[],
+        metavar="SOUND",
+        help="a sound to lower in every stem; may be repeated",
+    )
     separate.add_argument("--output", default="target", choices=("target", "residual", "both"))
     separate.add_argument("--format", help="wav, flac, ogg or mp3 (default: the suffix of --out, else wav)")
     separate.add_argument("--subtype", help="pcm16, pcm24 or float32")
@@ -107,7 +114,7 @@ def _separate(options: argparse.Namespace) -> int:
 
     settings = Settings()
     out: Path | None = options.out
-    fields = {"prompt": options.prompt, "output": [options.output]}
+    fields = {"prompt": options.prompt, "negative": options.negative, "output": [options.output]}
     suffix = out.suffix.removeprefix(".").lower() if out is not None else ""
     chosen = options.format or (suffix if suffix not in ("", "zip") else None)
     if chosen:
@@ -121,9 +128,13 @@ def _separate(options: argparse.Namespace) -> int:
         engine.close()
         written = _deliver(answer.path, out or Path(answer.filename))
     for prompt, presence in zip(ask.prompts, answer.presence, strict=True):
-        print(f"{prompt}: presence {presence:.3f}")
+        print(f"{prompt}: presence {presence.probability:.3f}{_when(presence.spans)}")
     print(written)
     return 0
+
+
+def _when(spans: Sequence[tuple[float, float]]) -> str:
+    return "".join(f"{', ' if index else ' at '}{begin:.2f}-{end:.2f} s" for index, (begin, end) in enumerate(spans))
 
 
 def _deliver(result: Path, out: Path) -> Path:

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from model.calibration import Calibration
+from model.negatives import lower
+from model.presence import Presence, PresenceMeter
 from model.spec import SignalSpec
 from service.embedding import Embedding, join
 from service.errors import ModelError
@@ -36,8 +39,17 @@ class Network(Protocol):
     def audio_samples(self) -> int:
         """Samples of the longest waveform that it takes at once."""
 
-    def presence(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        """How surely each prompt's sound is in a window's bands [K, N] or a waveform [T]: [P] in 0..1."""
+    @property
+    def calibration(self) -> Calibration | None:
+        """How presence was calibrated; None where it is a raw score."""
+
+    def presence(
+        self,
+        sound: np.ndarray,
+        embedding: tuple[np.ndarray, np.ndarray, np.ndarray],
+        masks: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """How surely each prompt is in a window (bands [K, N], its masks) or a waveform [T]: [P] in 0..1."""
 
 
 class Engine:
@@ -100,9 +112,9 @@ class Engine:
                 mask = self.network.mask(bands, embedding)
             except FloatingPointError as error:
                 raise ModelError("the model's answer is not finite") from error
-            heard = np.zeros(len(mask)) if self.network.audio_rate else self._presence(bands, embedding)
-        if not np.isfinite(mask).all():
-            raise ModelError("the model's answer is not finite")
+            if not np.isfinite(mask).all():
+                raise ModelError("the model's answer is not finite")
+            heard = np.zeros(len(mask)) if self.network.audio_rate else self._presence(bands, embedding, mask)
         return mask, heard
 
     def hear(self, waveform: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
@@ -117,11 +129,16 @@ class Engine:
         with self.turns.take():
             return self._presence(waveform, embedding)
 
-    def _presence(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    def _presence(
+        self,
+        sound: np.ndarray,
+        embedding: tuple[np.ndarray, np.ndarray, np.ndarray],
+        masks: np.ndarray | None = None,
+    ) -> np.ndarray:
         # Nothing is heard in silence, and an audio tower asked all the same divides nothing by nothing.
         if not sound.any():
             return np.zeros(len(embedding[2]))
-        heard = self.network.presence(sound, embedding)
+        heard = self.network.presence(sound, embedding, masks)
         if not np.isfinite(heard).all():
             raise ModelError("the model's answer is not finite")
         return heard
@@ -130,9 +147,18 @@ class Engine:
         """The text cache's tiers and how they fare."""
         return self._cache.info()
 
-    def listen(self, embeddings: list[Embedding], check: Callable[[], None], sample_rate: int) -> Listening:
-        """Begin a recording. ``check`` is called before each window; whatever it raises ends the work."""
-        return Listening(self, embeddings, check, sample_rate)
+    def listen(
+        self,
+        embeddings: list[Embedding],
+        check: Callable[[], None],
+        sample_rate: int,
+        n_wanted: int | None = None,
+    ) -> Listening:
+        """Begin a recording. ``check`` is called before each window; whatever it raises ends the work.
+
+        Embeddings after the first ``n_wanted`` are of negatives: they lower the masks of the rest, and have none.
+        """
+        return Listening(self, embeddings, check, sample_rate, len(embeddings) if n_wanted is None else n_wanted)
 
     def close(self) -> None:
         """Let go of connections."""
@@ -144,12 +170,18 @@ class Listening:
     """The model at work on one recording: a mask for each window, and what was heard in all of them."""
 
     def __init__(
-        self, engine: Engine, embeddings: list[Embedding], check: Callable[[], None], sample_rate: int
+        self,
+        engine: Engine,
+        embeddings: list[Embedding],
+        check: Callable[[], None],
+        sample_rate: int,
+        n_wanted: int,
     ) -> None:
         self._engine = engine
+        self._n_wanted = n_wanted
         self._embedding = join(embeddings)
         self._check = check
-        self._heard = np.zeros(len(embeddings))
+        self._meter = PresenceMeter(engine.signal, n_wanted, engine.network.calibration)
         audio_rate, audio_samples = engine.network.audio_rate, engine.network.audio_samples
         self._hearing = Hearing(sample_rate, audio_rate, audio_samples, self._hear) if audio_rate else None
 
@@ -160,17 +192,20 @@ class Listening:
 
     def _hear(self, waveform: np.ndarray) -> None:
         self._check()
-        self._heard = np.maximum(self._heard, self._engine.hear(waveform, self._embedding))
+        self._meter.hear(self._engine.hear(waveform, self._embedding)[: self._n_wanted])
 
     def mask(self, bands: np.ndarray) -> np.ndarray:
-        """Masks of the next window. Shape: bands [K, N]; returns [P, K, N]."""
+        """Masks of the next window, of the wanted prompts. Shape: bands [K, N]; returns [P, K, N]."""
         self._check()
-        mask, heard = self._engine.infer(bands, self._embedding)
-        self._heard = np.maximum(self._heard, heard)
-        return mask
+        masks, heard = self._engine.infer(bands, self._embedding)
+        # What is heard of a waveform comes by windows of its own, too late to weigh negatives with.
+        known = None if self._hearing else heard
+        self._meter.add(bands, masks[: self._n_wanted], None if known is None else known[: self._n_wanted])
+        calibrated = known is not None and self._engine.network.calibration is not None
+        return lower(masks, self._n_wanted, heard[self._n_wanted :] if calibrated else None)
 
-    def finish(self) -> list[float]:
-        """End the recording: how surely each prompt's sound was heard in any window, 0 to 1; not calibrated."""
+    def finish(self) -> list[Presence]:
+        """End the recording: how surely each wanted prompt's sound is in it, and when."""
         if self._hearing:
             self._hearing.finish()
-        return [round(float(value), 3) for value in self._heard]
+        return self._meter.finish()

@@ -43,6 +43,12 @@ SEPARATE_BODY: dict[str, Any] = {
                             "items": {"type": "string", "minLength": 1, "maxLength": _default("max_prompt_chars")},
                             "description": "A sound, in words. Repeat the field for more stems.",
                         },
+                        "negative": {
+                            "type": "array",
+                            "maxItems": _default("max_prompts"),
+                            "items": {"type": "string", "minLength": 1, "maxLength": _default("max_prompt_chars")},
+                            "description": "A sound that must not be in any stem, in words. May be repeated.",
+                        },
                         "output": {"type": "string", "enum": list(OUTPUTS), "default": OUTPUTS[0]},
                         "format": {
                             "type": "string",
@@ -56,7 +62,7 @@ SEPARATE_BODY: dict[str, Any] = {
                         },
                     },
                 },
-                "encoding": {"prompt": {"style": "form", "explode": True}},
+                "encoding": {name: {"style": "form", "explode": True} for name in ("prompt", "negative")},
                 "example": {"audio": "(the file's bytes)", "prompt": ["dog barking"], "output": "target"},
             }
         },
@@ -85,8 +91,10 @@ def separate_responses() -> dict[int | str, dict[str, Any]]:
             "X-Request-ID": _header("the caller's, or a new one", "4f1c9a7e2b"),
             "Server-Timing": _header("milliseconds by stage", "upload;dur=3.1, decode;dur=8.2, separate;dur=201.0"),
             "X-Model-Version": _header("of the bundle", "0f3a1b2c4d5e"),
-            "X-Embedding-Cache": _header("for each prompt: hit-local, hit-redis or miss", "hit-local, miss"),
-            "X-Presence": _header("for each prompt: how surely it is heard, 0 to 1", "0.931, 0.020"),
+            "X-Embedding-Cache": _header(
+                "for each prompt, then each negative: hit-local, hit-redis or miss", "hit-local, miss"
+            ),
+            "X-Presence": _header("for each prompt: the probability that its sound is there, 0 to 1", "0.931, 0.020"),
             "X-Audio-Duration": _header("seconds", "10.000000"),
         },
     }

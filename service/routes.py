@@ -85,7 +85,7 @@ async def separate(request: Request) -> Response:
                     "Server-Timing": timings.header(),
                     "X-Model-Version": separator.engine.version,
                     "X-Embedding-Cache": ", ".join(answer.cache_states),
-                    "X-Presence": ", ".join(f"{score:.3f}" for score in answer.presence),
+                    "X-Presence": ", ".join(f"{item.probability:.3f}" for item in answer.presence),
                     "X-Audio-Duration": f"{answer.recording.duration_s:.6f}",
                 }
                 return AnswerResponse(answer, workspace, headers)
@@ -132,6 +132,7 @@ async def info(request: Request) -> Response:
             "subtypes": list(SUBTYPES),
             "outputs": list(OUTPUTS),
             "reads": [*READ_HERE, *(["M4A", "WebM"] if service.require_ready().transcoder.found else [])],
+            "presence": "uncalibrated" if engine.network.calibration is None else "calibrated",
             "cache": engine.cache_info(),
             "limits": {
                 "max_upload_bytes": settings.max_upload_bytes,

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from model.presence import Presence, within
 from model.spectral import MaskStream
 from service.answer import Answer, Stem, file_names, manifest_of, pack
 from service.ask import Ask
@@ -79,9 +80,9 @@ class Separator:
             timings.audio_in_s = recording.duration_s
             ask.encoding.check_carries(recording.n_channels)
             self._check_room(recording, ask, folder)
-            work = work_of(recording.duration_s, len(ask.prompts))
+            work = work_of(recording.duration_s, len(ask.prompts) + len(ask.negatives))
             with timings.measure("embed"):
-                embeddings, states = self.engine.embed(ask.prompts)
+                embeddings, states = self.engine.embed(ask.prompts + ask.negatives)
             timings.cache_states = tuple(states)
             with timings.measure("separate"), self.backlog.share(work, call):
                 stems, presence = self._write_stems(recording, ask, embeddings, folder, call)
@@ -107,12 +108,12 @@ class Separator:
 
     def _write_stems(
         self, recording: Recording, ask: Ask, embeddings: list[Embedding], folder: Path, call: Call
-    ) -> tuple[list[Stem], list[float]]:
+    ) -> tuple[list[Stem], list[Presence]]:
         """Write every sound that is asked for; returns them, and each prompt's presence."""
         rate, n_channels, n_samples = recording.sample_rate, recording.n_channels, recording.n_samples
         paths = [folder / name for name in file_names(ask)]
-        listening = self.engine.listen(embeddings, call.check, rate)
-        stream = MaskStream(self.engine.signal, rate, n_channels, len(embeddings), listening.mask)
+        listening = self.engine.listen(embeddings, call.check, rate, len(ask.prompts))
+        stream = MaskStream(self.engine.signal, rate, n_channels, len(ask.prompts), listening.mask)
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(StemWriter(path, ask.encoding, rate, n_channels, n_samples)) for path in paths
@@ -124,13 +125,13 @@ class Separator:
                 call.tell(position / n_samples)
                 for writer, part in zip(writers, parts(stems, mixture, ask), strict=True):
                     writer.write(part)
-        presence = listening.finish()
-        prompts: list[tuple[str | None, float | None]] = []
+        presence = [within(item, recording.duration_s) for item in listening.finish()]
+        prompts: list[tuple[str | None, Presence | None]] = []
         if ask.wants_stems:
             prompts += zip(ask.prompts, presence, strict=True)
         if ask.wants_residual:
             prompts.append((None, None))
-        return [Stem(prompt, path, score) for (prompt, score), path in zip(prompts, paths, strict=True)], presence
+        return [Stem(prompt, path, item) for (prompt, item), path in zip(prompts, paths, strict=True)], presence
 
 
 def _separated(

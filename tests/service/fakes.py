@@ -21,6 +21,7 @@ class FakeNetwork:
     provider = "FakeExecutionProvider"
     audio_rate: int | None = None
     audio_samples = 0
+    calibration = None
 
     def __init__(self, gain: float = 0.25) -> None:
         self.gain = gain
@@ -62,7 +63,12 @@ class FakeNetwork:
         gains = np.where(pooled[:, 0] == 0, 0.0, np.nan if self.not_a_number else self.gain)
         return np.broadcast_to(gains[:, None, None], (len(pooled), *bands.shape)).astype(np.float32)
 
-    def presence(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    def presence(
+        self,
+        sound: np.ndarray,
+        embedding: tuple[np.ndarray, np.ndarray, np.ndarray],
+        masks: np.ndarray | None = None,
+    ) -> np.ndarray:
         return embedding[2][:, 0] * 0.9
 
 

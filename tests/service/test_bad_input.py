@@ -227,9 +227,10 @@ def test_unknown_field_with_a_name_not_to_be_shown(service: Running) -> None:
     problem(service.separate(GOOD, **{"<script>": "3"}), 422, "invalid-field", "?")
 
 
-def test_negative_is_for_later(service: Running) -> None:
-    body = problem(service.separate(GOOD, negative="rain"), 422, "invalid-field", "negative")
-    assert "not supported by this version" in body["detail"]
+@pytest.mark.parametrize("negative", ["", " ", "a" * 257, "ra\tin", ["rain"] * 9])
+def test_a_negative_is_checked_as_a_prompt_is(service: Running, negative: str | list[str]) -> None:
+    response = post(service, [("audio", ("a.wav", GOOD))], {"prompt": "dog", "negative": negative})
+    problem(response, 422, "invalid-field", "negative")
 
 
 def test_repeated_single_field(service: Running) -> None:

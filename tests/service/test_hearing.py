@@ -52,7 +52,12 @@ class Listener(FakeNetwork):
     audio_rate = 48_000
     audio_samples = 24_000
 
-    def presence(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    def presence(
+        self,
+        sound: np.ndarray,
+        embedding: tuple[np.ndarray, np.ndarray, np.ndarray],
+        masks: np.ndarray | None = None,
+    ) -> np.ndarray:
         assert sound.ndim == 1 and len(sound) <= self.audio_samples
         return np.full(len(embedding[2]), min(1.0, float(np.abs(sound).max())))
 
