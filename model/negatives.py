@@ -29,6 +29,11 @@ def share(wanted: np.ndarray, unwanted: np.ndarray) -> np.ndarray:
     return wanted / np.maximum(1.0, wanted + unwanted)
 
 
+def ratio(wanted: np.ndarray, unwanted: np.ndarray) -> np.ndarray:
+    """Ratio of the claims: ``m_p m_p / (m_p + m_n)``."""
+    return wanted * wanted / (wanted + unwanted + _SMALL)
+
+
 def compete(wanted: np.ndarray, unwanted: np.ndarray) -> np.ndarray:
     """Ratio of the claims' squares: ``m_p m_p^2 / (m_p^2 + m_n^2)``; lowers also where there was room for both."""
     squared = np.square(wanted)
@@ -36,7 +41,7 @@ def compete(wanted: np.ndarray, unwanted: np.ndarray) -> np.ndarray:
 
 
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
-RULES: dict[str, Rule] = {"product": product, "cap": cap, "share": share, "compete": compete}
+RULES: dict[str, Rule] = {"product": product, "cap": cap, "share": share, "ratio": ratio, "compete": compete}
 RULE = "cap"
 
 

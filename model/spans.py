@@ -58,10 +58,10 @@ class SpanFinder:
         """End the recording and return each prompt's spans in seconds."""
         if self._tail is not None:
             self._take(*self._tail)
-        ends = np.zeros((len(self._stems), self._half))
+        hop_s, ends = self._hop_s, np.zeros((len(self._stems), self._half))
         self._take(np.zeros(self._half), ends, ends.astype(bool))
         return [
-            tuple((round(begin * self._hop_s, 3), round(end * self._hop_s, 3)) for begin, end in runs.finish(self._first))
+            tuple((round(begin * hop_s, 3), round(end * hop_s, 3)) for begin, end in runs.finish(self._first))
             for runs in self._runs
         ]
 

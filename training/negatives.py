@@ -1,7 +1,8 @@
 """What naming the unwanted is worth: ``python -m training.negatives --model model/default``.
 
 Each source of a mixture list is asked for three times: alone, with the other sources named as negatives, and with a
-sound named that is not there. The table has, for each rule of :mod:`model.negatives`, what that does to the SDRi.
+sound named that is not there. The table has, for each rule of :mod:`model.negatives`, what that does to the SDRi. In a
+calibrated bundle a negative counts as far as it is likely to be there, window by window, as in the service.
 """
 
 from __future__ import annotations
@@ -36,12 +37,16 @@ def measure(case: Case, runtime: Runtime) -> list[Row]:
 
     def variants(bands: np.ndarray) -> np.ndarray:
         masks = runtime.mask(bands, embedding)
+        surely = np.ones(len(masks))
+        if runtime.calibration is not None and not runtime.audio_rate:
+            surely = runtime.presence(bands, embedding, masks) if bands.any() else np.zeros(len(masks))
         stacked = []
         for row in range(n_present):
-            others = [other for other in range(n_present) if other != row]
             stacked.append(masks[row])
+            others = [other for other in range(n_present) if other != row]
             for rule in RULES:
-                stacked += [lower(masks[[row, *others]], 1, rule)[0], lower(masks[[row, n_present]], 1, rule)[0]]
+                for unwanted in (others, [n_present]):
+                    stacked.append(lower(masks[[row, *unwanted]], 1, surely[unwanted], rule)[0])
         return np.stack(stacked)
 
     n_variants = 1 + 2 * len(RULES)
