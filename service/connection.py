@@ -24,6 +24,7 @@ from service.gate import CUT
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEAD_LINES = 256
 READ_BYTES = 32 * 1024
+_LAST_REQUEST_S = 0.5
 
 
 class Connection(asyncio.BufferedProtocol, HttpToolsProtocol):  # type: ignore[misc]
@@ -122,6 +123,17 @@ class Connection(asyncio.BufferedProtocol, HttpToolsProtocol):  # type: ignore[m
             self._error = HeadTooLarge(f"at most {MAX_HEAD_LINES} header lines", limit=MAX_HEAD_LINES)
         if self._error is not None:
             raise self._error  # the parser stops, and uvicorn calls what follows
+
+    def shutdown(self) -> None:
+        """The port is closed. A request that is on its way is answered still: uvicorn would hang up on it."""
+        if self._answering:
+            super().shutdown()
+        else:
+            self.loop.call_later(_LAST_REQUEST_S, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if not self._answering:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser could not read."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import signal
 import socket
 import time
@@ -127,9 +128,18 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, let requests end, give up the rest."""
         self._admission.draining = True
+        await self._take_those_at_the_door()
         ending = asyncio.create_task(self._give_up_in_time())
         await super().shutdown(sockets)
         ending.cancel()
+
+    async def _take_those_at_the_door(self) -> None:
+        """Accept who is connected already: a closed port resets them, and they would not know whether to repeat."""
+        for server in self.servers:
+            for listener in server.sockets:
+                with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                    same.listen(0)  # new ones are not answered, and find the port closed when they ask again
+        await asyncio.sleep(0.05)
 
     async def _give_up_in_time(self) -> None:
         until_s = time.monotonic() + self._grace_s

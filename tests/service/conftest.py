@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -56,6 +57,16 @@ def temp_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     while (left := list(folder.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left == []
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """The command line sets logging up for its process, which is the tests' here."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def launch(engine: Engine | None = None, **settings: object) -> tuple[Running, Callable[[], None]]:

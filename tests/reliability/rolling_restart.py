@@ -1,0 +1,109 @@
+"""Two replicas behind a proxy, restarted one after the other under load: no request fails.
+
+``python -m tests.reliability.rolling_restart`` sends 500 requests and restarts each replica in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.reliability.front import Front
+from tests.service.fake_server import PATIENCE_S, FakeServer
+from tests.service.sounds import encode, noise
+
+
+@dataclass
+class Result:
+    """What became of the requests."""
+
+    n_requests: int
+    n_failed: int
+    n_repeated_by_the_proxy: int
+    n_restarts: int
+    exit_codes: list[int]
+    left_behind: list[str]
+    seconds: float
+
+
+def restart_under_load(folder: Path, n_requests: int, n_clients: int, delay_s: float) -> Result:
+    """Start two replicas, ask until each was restarted and ``n_requests`` have been answered."""
+    sound = encode(noise(5 * 16_000))
+    replicas = [_replica(folder / str(number), delay_s) for number in range(2)]
+    statuses: list[int] = []
+    lock = threading.Lock()
+    asked = iter(range(n_requests))
+    exit_codes: list[int] = []
+    began_s = time.monotonic()
+
+    def client(url: str) -> None:
+        with httpx.Client(base_url=url, timeout=PATIENCE_S) as session:
+            while True:
+                with lock:
+                    if next(asked, None) is None:
+                        return
+                answer = session.post("/separate", files={"audio": sound}, data={"prompt": "dog"})
+                whole = answer.status_code == 200 and len(answer.content) == len(sound)
+                with lock:
+                    statuses.append(200 if whole else answer.status_code or 1)
+
+    def restart() -> None:
+        for number, replica in enumerate(replicas):
+            while len(statuses) < (number + 1) * n_requests // 4:
+                time.sleep(0.01)
+            exit_codes.append(replica.end())
+            replicas[number] = _replica(replica.folder, delay_s, replica.port)
+
+    try:
+        for replica in replicas:
+            replica.wait_until_ready()
+        with Front([replica.port for replica in replicas]) as front, ThreadPoolExecutor(n_clients + 1) as threads:
+            work = [threads.submit(client, front.url) for _ in range(n_clients)]
+            threads.submit(restart).result()
+            for each in work:
+                each.result()
+            n_repeated = front.n_repeated
+    finally:
+        last = [replica.end() for replica in replicas]
+    return Result(
+        n_requests=len(statuses),
+        n_failed=sum(status != 200 for status in statuses),
+        n_repeated_by_the_proxy=n_repeated,
+        n_restarts=len(exit_codes),
+        exit_codes=exit_codes + last,
+        left_behind=[path.name for replica in replicas for path in replica.folder.iterdir()],
+        seconds=round(time.monotonic() - began_s, 1),
+    )
+
+
+def _replica(folder: Path, delay_s: float, port: int = 0) -> FakeServer:
+    folder.mkdir(exist_ok=True)
+    replica = FakeServer(folder, port=port, delay_s=delay_s, pre_stop_s=0.5)
+    if port:
+        replica.wait_until_ready()
+    return replica
+
+
+def main() -> None:
+    """Print the figures; fails when a request did."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--delay", type=float, default=0.02, help="seconds of a window in the model (default: 0.02)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = restart_under_load(Path(folder), options.requests, options.clients, options.delay)
+    print(json.dumps(asdict(result), indent=2))
+    raise SystemExit(result.n_failed > 0 or result.left_behind != [])
+
+
+if __name__ == "__main__":
+    main()
