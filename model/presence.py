@@ -88,11 +88,19 @@ def logit(probability: np.ndarray) -> np.ndarray:
     return np.log(kept) - np.log1p(-kept)
 
 
+def over_windows(surest: np.ndarray, n_windows: int, calibration: Calibration | None) -> np.ndarray:
+    """Probabilities of prompts in a recording, from those [P] in the window where each is surest."""
+    if calibration is None or calibration.windows == 0.0 or n_windows <= 1:
+        return surest  # as it was found, to the last digit
+    logits = logit(surest) + calibration.windows * math.log2(n_windows)
+    return np.where(surest > 0, logistic(logits), 0.0)
+
+
 class PresenceMeter:
     """Follows a recording window by window; what it keeps grows by two numbers a span and by nothing else."""
 
     def __init__(self, signal: SignalSpec, n_prompts: int, calibration: Calibration | None = None) -> None:
-        self._windows_weight = calibration.windows if calibration else 0.0
+        self._calibration = calibration
         self._spans = SpanFinder(signal, n_prompts)
         self._surest = np.zeros(n_prompts)
         self._n_heard = 0
@@ -114,10 +122,7 @@ class PresenceMeter:
     def finish(self) -> list[Presence]:
         """End the recording."""
         found = self._spans.finish()
-        logits = logit(self._surest) + self._windows_weight * math.log2(max(1, self._n_heard))
-        # With one window, or no weight of theirs, the number is left as it was found, to the last digit.
-        plain = self._windows_weight == 0.0 or self._n_heard <= 1
-        whole = self._surest if plain else np.where(self._surest > 0, logistic(logits), 0.0)
+        whole = over_windows(self._surest, self._n_heard, self._calibration)
         return [
             Presence(round(float(value), 3), spans if value >= LIKELY else ())
             for value, spans in zip(whole, found, strict=True)

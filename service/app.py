@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from service import openapi, problems, scrape
+from service import openapi, problems, scrape, suggest_routes
 from service.admission import Admission
 from service.cors import cors_options
 from service.engine import Engine
@@ -28,6 +28,8 @@ from service.routes import Service, router
 from service.separation import Separator
 from service.settings import Settings
 from service.telemetry import Telemetry
+from service.vocabulary import SHIPPED, read_vocabulary
+from service.workspace import remove_leftovers
 
 # What a form has beside its file: boundaries, headers, text fields.
 _FORM_BYTES = 1024 * 1024
@@ -43,6 +45,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     settings = settings or Settings()
     keys = KeyRing(settings.api_keys_file, Quota.parse(settings.key_quota)) if settings.api_keys_file else None
     service = Service(settings, Admission(settings.running, settings.waiting, settings.min_rate), keys)
+    service.vocabulary = read_vocabulary(settings.vocabulary or SHIPPED, settings.max_prompt_chars)
     if engine is not None:
         service.separator = Separator.of(engine, settings)
     telemetry = Telemetry(settings, _version(), lambda: [*app.openapi()["paths"], scrape.PATH])
@@ -51,15 +54,19 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         own = None
+        await asyncio.to_thread(remove_leftovers)
         if service.separator is None:
             # Imported here, so that an application around somebody else's engine needs no ONNX Runtime.
             from service.loading import load_engine
 
             own = await asyncio.to_thread(load_engine, settings)
             service.separator = Separator.of(own, settings)
+        service.separator.nursery.on_killed = lambda work, reason: telemetry.metrics.killed(reason)
+        await asyncio.to_thread(service.separator.warm_up)
         async with telemetry.running():
             yield
         service.admission.close()
+        service.separator.close()
         if own is not None:
             own.close()
 
@@ -79,6 +86,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.state.service = service
     app.state.telemetry = telemetry
     app.include_router(router)
+    app.include_router(suggest_routes.router)
     app.include_router(scrape.router)
     # The last added is the outermost.
     app.add_middleware(Gate, settings=settings, admission=service.admission, keys=keys, form_bytes=_FORM_BYTES)

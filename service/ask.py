@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from service.errors import InvalidField, MissingField
@@ -65,11 +65,7 @@ def read_ask(fields: Mapping[str, list[str]], accept: str | None, limits: Prompt
         InvalidField: a field that is unknown, repeated, or outside what it may be.
         NotAcceptable: no format fits the Accept header.
     """
-    for name in fields:
-        if name not in FIELDS:
-            # The name is the caller's input: it is shown only as far as it is a plain word.
-            shown = name if name.isascii() and name.isidentifier() and len(name) <= 40 else "?"
-            raise InvalidField("unknown field", field=shown, limit=list(FIELDS))
+    refuse_unknown(fields, FIELDS)
     prompts = read_phrases(fields.get("prompt", []), "prompt", limits)
     if not prompts:
         raise MissingField("name a sound", field="prompt", limit=f"1 to {limits.max_prompts} prompts")
@@ -87,6 +83,15 @@ def _single(fields: Mapping[str, list[str]], name: str) -> str | None:
     if len(values) > 1:
         raise InvalidField(f"{name} may be given once", field=name, limit=1)
     return values[0].strip().lower() if values else None
+
+
+def refuse_unknown(fields: Iterable[str], known: tuple[str, ...]) -> None:
+    """Raise InvalidField for a field that is not known."""
+    for name in fields:
+        if name not in known:
+            # The name is the caller's input: it is shown only as far as it is a plain word.
+            shown = name if name.isascii() and name.isidentifier() and len(name) <= 40 else "?"
+            raise InvalidField("unknown field", field=shown, limit=list(known))
 
 
 def read_phrases(values: list[str], field: str, limits: PromptLimits) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from service.ask import OUTPUTS
 from service.formats import FORMATS, SUBTYPES, ZIP_TYPE
 from service.problems import PROBLEM_SCHEMA, openapi_responses
 from service.settings import Settings
+from service.suggest import DEFAULT_LIMIT, SHORT_LIST
 from service.upload import FORM_TYPE
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -70,6 +71,34 @@ SEPARATE_BODY: dict[str, Any] = {
 }
 
 
+SUGGEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            FORM_TYPE: {
+                "schema": {
+                    "type": "object",
+                    "required": ["audio"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "audio": {**_BINARY, "description": "One recording, as for a separation."},
+                        "vocabulary": {
+                            "type": "array",
+                            "maxItems": _default("max_vocabulary"),
+                            "items": {"type": "string", "minLength": 1, "maxLength": _default("max_prompt_chars")},
+                            "description": "Phrases to hear for. Without any, a list of everyday sounds.",
+                        },
+                        "limit": {"type": "integer", "minimum": 1, "maximum": SHORT_LIST, "default": DEFAULT_LIMIT},
+                    },
+                },
+                "encoding": {"vocabulary": {"style": "form", "explode": True}},
+                "example": {"audio": "(the file's bytes)", "limit": 5},
+            }
+        },
+    },
+}
+
+
 def _header(description: str, example: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string"}, "example": example}
 
@@ -118,6 +147,7 @@ def separate_responses() -> dict[int | str, dict[str, Any]]:
         errors.RateOutOfRange,
         errors.TooManyChannels,
         errors.ModelError,
+        errors.ChildError,
         errors.QuotaExceeded,
         errors.Draining,
         errors.Busy,
@@ -137,6 +167,12 @@ def json_responses(example: dict[str, Any], *kinds: type[errors.WinnowError]) ->
     return {200: success, **openapi_responses(*kinds)}
 
 
+def suggest_responses() -> dict[int | str, dict[str, Any]]:
+    """The answers of a request for suggestions: what it reads goes wrong as for a separation, what it says is JSON."""
+    problems = {status: answer for status, answer in separate_responses().items() if status not in (200, 406)}
+    return {**json_responses(SUGGESTIONS), **problems}
+
+
 def add_schemas(document: dict[str, Any]) -> dict[str, Any]:
     """Put in the schemas that the responses refer to."""
     document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
@@ -145,6 +181,15 @@ def add_schemas(document: dict[str, Any]) -> dict[str, Any]:
 
 HEALTH = {"status": "alive"}
 READY = {"status": "ready"}
+SUGGESTIONS = {
+    "model_version": "0f3a1b2c4d5e",
+    "presence": "calibrated",
+    "duration_s": 10.0,
+    "suggestions": [
+        {"phrase": "dog barking", "probability": 0.942},
+        {"phrase": "rain falling", "probability": 0.713},
+    ],
+}
 INFO = {
     "model": "winnow-base",
     "model_version": "0f3a1b2c4d5e",

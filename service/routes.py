@@ -13,13 +13,13 @@ from service import openapi
 from service.admission import Admission
 from service.ask import FIELDS, OUTPUTS, PromptLimits, read_ask
 from service.call import Call
-from service.container import READ_HERE
 from service.errors import Draining, NotReady
 from service.formats import FORMATS, SUBTYPES
 from service.keys import KeyRing
 from service.sending import AnswerResponse
 from service.separation import Separator
 from service.settings import Settings
+from service.suggest import Suggester
 from service.timings import Timings
 from service.upload import read_upload
 from service.workspace import Workspace
@@ -33,6 +33,8 @@ class Service:
     admission: Admission
     keys: KeyRing | None = None
     separator: Separator | None = None
+    vocabulary: tuple[str, ...] = ()
+    _suggester: Suggester | None = None
 
     @property
     def ready(self) -> bool:
@@ -45,11 +47,19 @@ class Service:
             raise NotReady("the model is loading", retry_after_s=2)
         return self.separator
 
+    def require_suggester(self) -> Suggester:
+        """What hears for the vocabulary, or NotReady; to be called on the event loop."""
+        separator = self.require_ready()
+        if self._suggester is None:
+            self._suggester = Suggester(separator, self.vocabulary)
+        return self._suggester
+
 
 router = APIRouter()
 
 
-def _service(request: Request) -> Service:
+def service_of(request: Request) -> Service:
+    """What the routes of this application share."""
     service = request.app.state.service
     assert isinstance(service, Service)
     return service
@@ -61,7 +71,7 @@ async def separate(request: Request) -> Response:
     One sound comes back as itself, several as a zip in the order of the prompts with a manifest, the residual last.
     Sounds and residual add up to the recording, sample by sample, within one step of a lossless format.
     """
-    service = _service(request)
+    service = service_of(request)
     separator = service.require_ready()
     timings = request.state.timings = Timings()
     started = time.perf_counter()
@@ -73,8 +83,8 @@ async def separate(request: Request) -> Response:
             PromptLimits(service.settings.max_prompts, service.settings.max_prompt_chars),
         )
         call = Call(patience_s=request.state.patience_s)
-        gone = asyncio.ensure_future(_until_gone(request))
-        workspace = await asyncio.to_thread(Workspace)
+        gone = asyncio.ensure_future(until_gone(request))
+        workspace = await asyncio.to_thread(Workspace, service.settings.min_free_bytes)
         try:
             queued = time.perf_counter()
 
@@ -98,7 +108,8 @@ async def separate(request: Request) -> Response:
             gone.cancel()
 
 
-async def _until_gone(request: Request) -> None:
+async def until_gone(request: Request) -> None:
+    """Return when the client has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         continue
 
@@ -110,7 +121,7 @@ async def healthz() -> Response:
 
 async def readyz(request: Request) -> Response:
     """Whether a separation would be taken: the model is loaded and warm, and the service is not about to stop."""
-    service = _service(request)
+    service = service_of(request)
     if service.admission.draining:
         raise Draining("the service is about to stop", retry_after_s=1)
     service.require_ready()
@@ -119,7 +130,7 @@ async def readyz(request: Request) -> Response:
 
 async def info(request: Request) -> Response:
     """The limits in force, the formats, and what runs the model."""
-    service = _service(request)
+    service = service_of(request)
     engine = service.require_ready().engine
     settings = service.settings
     return JSONResponse(
@@ -131,7 +142,7 @@ async def info(request: Request) -> Response:
             "formats": {name: list(item.subtypes) for name, item in FORMATS.items()},
             "subtypes": list(SUBTYPES),
             "outputs": list(OUTPUTS),
-            "reads": [*READ_HERE, *(["M4A", "WebM"] if service.require_ready().transcoder.found else [])],
+            "reads": service.require_ready().decoder.kinds,
             "presence": "uncalibrated" if engine.network.calibration is None else "calibrated",
             "cache": engine.cache_info(),
             "limits": {
@@ -155,7 +166,7 @@ async def info(request: Request) -> Response:
 
 async def models(request: Request) -> Response:
     """The model in service: its name, version, files with their hashes, training data and evaluation."""
-    return JSONResponse({"models": [_service(request).require_ready().engine.about]})
+    return JSONResponse({"models": [service_of(request).require_ready().engine.about]})
 
 
 for _path in ("/separate", "/v1/separate"):

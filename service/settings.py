@@ -81,6 +81,15 @@ class Settings(BaseSettings):
     max_prompts: Annotated[
         int, Field(ge=1, le=64, description="Prompts of one request; each costs a decoder pass.")
     ] = 8
+    vocabulary: Annotated[
+        Path | None,
+        Field(
+            description="File of phrases, one a line, that suggestions are heard for; the one that ships unless set."
+        ),
+    ] = None
+    max_vocabulary: Annotated[
+        int, Field(ge=1, le=120, description="Phrases that a request for suggestions may bring; each is embedded.")
+    ] = 100
     max_prompt_chars: Annotated[
         int,
         Field(ge=1, le=4_096, description="Characters of one prompt, after NFC; the text tower reads no more tokens."),
@@ -152,9 +161,19 @@ class Settings(BaseSettings):
     ffmpeg: Annotated[
         str, Field(description="Program that decodes M4A and WebM; when it is not found, those formats are refused.")
     ] = "ffmpeg"
-    ffmpeg_timeout_s: Annotated[float, Field(gt=0, le=3_600, description="Seconds ffmpeg may take for one file.")] = (
-        120.0
-    )
+    child_memory_bytes: Annotated[
+        int,
+        Field(ge=64 * MIB, description="Memory that the process which decodes or encodes one file may take."),
+    ] = 512 * MIB
+    child_cpu_s: Annotated[
+        int, Field(ge=1, le=86_400, description="Seconds of processor time it may take; more where a stem is long.")
+    ] = 120
+    child_wall_s: Annotated[
+        float, Field(gt=0, le=86_400, description="Seconds it may take to decode, or to take one block to encode.")
+    ] = 180.0
+    min_free_bytes: Annotated[
+        int, Field(ge=0, description="Bytes free in the temporary folder below which requests are refused.")
+    ] = 256 * MIB
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"], Field(description="Least level logged.")
     ] = "info"

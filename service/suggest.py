@@ -1,0 +1,208 @@
+"""Which phrases of a vocabulary are heard in a recording.
+
+Twice through the recording. First every window is heard as it is, which costs one run of the audio tower however many
+phrases there are, and the phrases that come closest anywhere go on a short list. Then each of these is separated from
+the one window where it came closest, and ranked by the probability that a separation would have told: a sound under a
+louder one is heard in its stem, not in the mixture. So an hour costs no more masks than a minute, and memory holds a
+window and two numbers a phrase.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from model.presence import over_windows
+from model.spectral import MaskStream
+from service.backlog import work_of
+from service.call import Call
+from service.embedding import Embedding
+from service.engine import Engine
+from service.errors import InvalidField
+from service.hearing import Hearing
+from service.recording import Recording
+from service.separation import Separator
+from service.timings import Timings
+
+SHORT_LIST = 20
+DEFAULT_LIMIT = 5
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A phrase, and the probability that its sound is in the recording, as presence tells it."""
+
+    phrase: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """Phrases, the likeliest first, and the recording they were heard in."""
+
+    items: list[Suggestion]
+    recording: Recording
+
+
+def read_limit(values: list[str]) -> int:
+    """The form's ``limit``: how many phrases to answer with.
+
+    Raises:
+        InvalidField: repeated, or no whole number from 1 to ``SHORT_LIST``.
+    """
+    if len(values) > 1:
+        raise InvalidField("limit may be given once", field="limit", limit=1)
+    text = values[0].strip() if values else str(DEFAULT_LIMIT)
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= SHORT_LIST):
+        raise InvalidField(f"limit must be 1 to {SHORT_LIST}", field="limit", limit=SHORT_LIST)
+    return int(text)
+
+
+class Suggester:
+    """A separator's engine, asked what there is instead of for what somebody names."""
+
+    def __init__(self, separator: Separator, phrases: tuple[str, ...]) -> None:
+        """``phrases`` are the vocabulary of requests without one; they are embedded when the first of these comes."""
+        self.separator, self.phrases = separator, phrases
+        self._lock = threading.Lock()
+        self._embeddings: list[Embedding] | None = None
+
+    def run(
+        self, file: BinaryIO, phrases: tuple[str, ...], limit: int, folder: Path, call: Call, timings: Timings
+    ) -> Suggestions:
+        """Hear ``file`` for phrases, those of the vocabulary where there are none.
+
+        Raises:
+            WinnowError: one of its kinds.
+        """
+        separator = self.separator
+        call.timings = timings
+        with timings.measure("decode"):
+            recording = separator.decoder.decode(file, folder, call.check)
+        timings.audio_in_s = recording.duration_s
+        with timings.measure("embed"):
+            embeddings = separator.engine.embed(phrases)[0] if phrases else self._vocabulary(call.check)
+        work = work_of(recording.duration_s, 0)
+        with timings.measure("separate"), separator.backlog.share(work, call):
+            items = suggest(separator.engine, recording, phrases or self.phrases, embeddings, limit, call)
+        recording.path.unlink()
+        return Suggestions(items, recording)
+
+    def _vocabulary(self, check: Callable[[], None]) -> list[Embedding]:
+        with self._lock:
+            if self._embeddings is None:
+                found = []
+                for phrase in self.phrases:  # one at a time, so that a caller who leaves is not waited for
+                    check()
+                    found += self.separator.engine.embed((phrase,))[0]
+                self._embeddings = found
+            return self._embeddings
+
+
+def suggest(
+    engine: Engine, recording: Recording, phrases: tuple[str, ...], embeddings: list[Embedding], limit: int, call: Call
+) -> list[Suggestion]:
+    """The ``limit`` likeliest phrases of those given, with their embeddings."""
+    closest = _Closest(engine, np.stack([item.pooled for item in embeddings]), call.check, recording.sample_rate)
+    _pass(engine, recording, closest.take, closest.mask, call, tell=call.tell)
+    closest.finish()
+    if closest.n_windows == 0:
+        return []  # silence
+    listed = np.argsort(-closest.surest, kind="stable")[:SHORT_LIST]
+    calibration = engine.network.calibration
+    if calibration is not None and calibration.separated and not engine.network.audio_rate:
+        surest = _separated(engine, recording, embeddings, listed, closest.window, call)
+    else:
+        surest = closest.surest[listed]
+    probability = over_windows(surest, closest.n_windows, calibration)
+    order = np.argsort(-probability, kind="stable")[:limit]
+    return [Suggestion(phrases[listed[row]], round(float(probability[row]), 3)) for row in order]
+
+
+class _Closest:
+    """The first pass: how sure each phrase is where it is surest, and which of the masks' windows that is."""
+
+    def __init__(self, engine: Engine, pooled: np.ndarray, check: Callable[[], None], sample_rate: int) -> None:
+        # To hear takes the pooled vectors alone.
+        self._engine, self._check = engine, check
+        self._phrases = np.zeros((len(pooled), 0, 0), np.float32), np.zeros((len(pooled), 0), bool), pooled
+        self.surest = np.zeros(len(pooled))
+        self.window = np.zeros(len(pooled), int)
+        self.n_windows = self._n_asked = 0
+        rate = engine.network.audio_rate
+        self._hearing = Hearing(sample_rate, rate, engine.network.audio_samples, self._hear) if rate else None
+
+    def take(self, block: np.ndarray) -> None:
+        if self._hearing:
+            self._hearing.push(block)
+
+    def mask(self, bands: np.ndarray) -> np.ndarray:
+        if not self._hearing:
+            self._hear(bands)
+        self._n_asked += 1
+        return np.zeros((1, *bands.shape), np.float32)
+
+    def finish(self) -> None:
+        if self._hearing:
+            self._hearing.finish()
+
+    def _hear(self, sound: np.ndarray) -> None:
+        self._check()
+        if not sound.any():
+            return
+        heard = self._engine.hear(sound, self._phrases)
+        surer = heard > self.surest
+        self.surest[surer], self.window[surer] = heard[surer], self._n_asked
+        self.n_windows += 1
+
+
+def _separated(
+    engine: Engine,
+    recording: Recording,
+    embeddings: list[Embedding],
+    listed: np.ndarray,
+    window: np.ndarray,
+    call: Call,
+) -> np.ndarray:
+    """The second pass: the probability of each listed phrase in its window, separated from it. Shape: [S]."""
+    surest = np.zeros(len(listed))
+    n_asked = 0
+
+    def mask(bands: np.ndarray) -> np.ndarray:
+        nonlocal n_asked
+        rows = np.flatnonzero(window[listed] == n_asked)
+        n_asked += 1
+        if len(rows):
+            asked = [embeddings[listed[row]] for row in rows]
+            listening = engine.listen(asked, call.check, recording.sample_rate)
+            listening.mask(bands)
+            surest[rows] = [item.probability for item in listening.finish()]
+        return np.zeros((1, *bands.shape), np.float32)
+
+    _pass(engine, recording, lambda block: None, mask, call)
+    return surest
+
+
+def _pass(
+    engine: Engine,
+    recording: Recording,
+    take: Callable[[np.ndarray], None],
+    mask: Callable[[np.ndarray], np.ndarray],
+    call: Call,
+    tell: Callable[[float], None] = lambda done: None,
+) -> None:
+    """Once through a recording, window by window; what it would sound like is let go."""
+    stream = MaskStream(engine.signal, recording.sample_rate, recording.n_channels, 1, mask)
+    n_taken = 0
+    for block in recording.blocks():
+        call.check()
+        take(block)
+        stream.push(block)
+        n_taken += block.shape[1]
+        tell(n_taken / recording.n_samples)
+    stream.finish()
