@@ -124,8 +124,12 @@ def _separate(options: argparse.Namespace) -> int:
     ask = read_ask(fields, None, PromptLimits(settings.max_prompts, settings.max_prompt_chars))
     with options.audio.open("rb") as file, Workspace() as workspace:
         engine = load_engine(settings)
-        answer = Separator.of(engine, settings).run(file, ask, workspace.path, Call())
-        engine.close()
+        separator = Separator.of(engine, settings)
+        try:
+            answer = separator.run(file, ask, workspace.path, Call())
+        finally:
+            separator.close()
+            engine.close()
         written = _deliver(answer.path, out or Path(answer.filename))
     for prompt, presence in zip(ask.prompts, answer.presence, strict=True):
         print(f"{prompt}: presence {presence.probability:.3f}{_when(presence.spans)}")

@@ -1,4 +1,4 @@
-"""From a file that anybody sent to a recording on disk, in bounded memory, trusting no header.
+"""From a file that anybody sent to samples on disk, in bounded memory, trusting no header. Runs in a child process.
 
 Frames are counted as they are decoded and decoding stops at the limit: ten minutes of silence fit into 64 kB of Vorbis,
 so neither the size of a file nor what it says of itself is a bound.
@@ -7,10 +7,9 @@ so neither the size of a file nor what it says of itself is a bound.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from socket import socket
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -26,8 +25,7 @@ from service.errors import (
     TruncatedAudio,
     UnsupportedAudio,
 )
-from service.ffmpeg import Transcoder
-from service.recording import BLOCK_SAMPLES, Recording
+from service.recording import BLOCK_SAMPLES
 
 # 120 dB over full scale: far beyond it squares leave float32's range. No recorder writes it, and NaN fails it as well.
 LOUDEST_SAMPLE = 1e6
@@ -45,35 +43,45 @@ class AudioLimits:
     max_decoded_bytes: int
 
 
-def decode(
-    file: BinaryIO, folder: Path, limits: AudioLimits, transcoder: Transcoder, check: Callable[[], None]
-) -> Recording:
-    """Decode ``file`` into ``folder``.
+@dataclass(frozen=True)
+class Decoded:
+    """What was written: ``n_samples`` of ``n_channels`` at ``sample_rate`` hertz."""
+
+    sample_rate: int
+    n_channels: int
+    n_samples: int
+
+
+def decode_in_child(arguments: dict[str, Any], files: list[int], link: socket) -> dict[str, Any]:
+    """The job of a child: descriptors of the upload and of the file for its samples; see :func:`decode`.
+
+    Returns:
+        The fields of :class:`Decoded`; or ``container``, one that only ffmpeg reads.
+    """
+    upload, recording = files
+    with os.fdopen(upload, "rb") as file, os.fdopen(recording, "wb") as out:
+        answer = decode(file, out, AudioLimits(**arguments["limits"]), transcoded=arguments["transcoded"])
+    return {"container": answer.name} if isinstance(answer, Container) else answer.__dict__
+
+
+def decode(file: BinaryIO, out: BinaryIO, limits: AudioLimits, *, transcoded: bool = False) -> Decoded | Container:
+    """Decode ``file`` into ``out``: float32, interleaved.
 
     Args:
         file: has a file descriptor; read from its start.
-        folder: where the samples go.
+        out: where the samples go.
         limits: what it may be.
-        transcoder: reads the kinds that soundfile does not.
-        check: called once a block; whatever it raises ends the work.
+        transcoded: whether ffmpeg wrote the file, in a kind that callers may not send.
+
+    Returns:
+        What was written; or the kind of the file, and nothing written, where only ffmpeg reads it.
 
     Raises:
         AudioError: one of its kinds, by what is wrong.
     """
-    container = identify(file)
-    if container.needs_ffmpeg:
-        path = transcoder.to_wav64(file, container, folder, limits.max_audio_s, check)
-        try:
-            with path.open("rb") as transcoded:
-                return _decode_open(transcoded, None, folder, limits, check)
-        finally:
-            path.unlink()
-    return _decode_open(file, container, folder, limits, check)
-
-
-def _decode_open(
-    file: BinaryIO, container: Container | None, folder: Path, limits: AudioLimits, check: Callable[[], None]
-) -> Recording:
+    container = None if transcoded else identify(file)
+    if container is not None and container.needs_ffmpeg:
+        return container
     file.seek(0)
     descriptor = os.dup(file.fileno())
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -90,30 +98,35 @@ def _decode_open(
                 "the file's content is not of the kind that its first bytes say", limit=list(READ_HERE)
             )
         _check_header(sound, container, limits)
-        path = folder / "recording.f32"
-        n_samples = _copy_samples(sound, path, limits, check)
+        n_samples = _copy_samples(sound, out, limits)
         stated = sound.frames
     if n_samples == 0:
         raise EmptyAudio("the file has no samples", limit="at least one sample")
     if container is not None and container.states_length and n_samples < stated < _LENGTH_UNSTATED:
         raise TruncatedAudio(f"the file ends early: {stated} samples stated, {n_samples} read", limit=stated)
-    return Recording(path, sound.samplerate, sound.channels, n_samples)
+    return Decoded(sound.samplerate, sound.channels, n_samples)
 
 
 def _check_header(sound: soundfile.SoundFile, container: Container | None, limits: AudioLimits) -> None:
-    if not limits.min_rate <= sound.samplerate <= limits.max_rate:
-        raise RateOutOfRange(
-            f"the sample rate must be {limits.min_rate} to {limits.max_rate} Hz",
-            limit=limits.min_rate if sound.samplerate < limits.min_rate else limits.max_rate,
-        )
-    if sound.channels > limits.max_channels:
-        raise TooManyChannels(f"at most {limits.max_channels} channels", limit=limits.max_channels)
+    check_form(sound.samplerate, sound.channels, limits)
     # A header that owns up to too much is believed, which spares decoding it.
     if container is not None and container.states_length and sound.frames < _LENGTH_UNSTATED:
-        _check_length(sound.frames, sound.samplerate, sound.channels, limits)
+        check_length(sound.frames, sound.samplerate, sound.channels, limits)
 
 
-def _check_length(n_samples: int, sample_rate: int, n_channels: int, limits: AudioLimits) -> None:
+def check_form(sample_rate: int, n_channels: int, limits: AudioLimits) -> None:
+    """Raise RateOutOfRange or TooManyChannels."""
+    if not limits.min_rate <= sample_rate <= limits.max_rate:
+        raise RateOutOfRange(
+            f"the sample rate must be {limits.min_rate} to {limits.max_rate} Hz",
+            limit=limits.min_rate if sample_rate < limits.min_rate else limits.max_rate,
+        )
+    if n_channels > limits.max_channels:
+        raise TooManyChannels(f"at most {limits.max_channels} channels", limit=limits.max_channels)
+
+
+def check_length(n_samples: int, sample_rate: int, n_channels: int, limits: AudioLimits) -> None:
+    """Raise AudioTooLong."""
     if n_samples > limits.max_audio_s * sample_rate:
         raise AudioTooLong(f"at most {limits.max_audio_s:g} seconds of audio", limit=limits.max_audio_s)
     if n_samples * n_channels * 4 > limits.max_decoded_bytes:
@@ -123,24 +136,22 @@ def _check_length(n_samples: int, sample_rate: int, n_channels: int, limits: Aud
         )
 
 
-def _copy_samples(sound: soundfile.SoundFile, path: Path, limits: AudioLimits, check: Callable[[], None]) -> int:
+def _copy_samples(sound: soundfile.SoundFile, out: BinaryIO, limits: AudioLimits) -> int:
     n_samples = 0
     buffer = np.empty((BLOCK_SAMPLES, sound.channels), np.float32)
-    with path.open("wb") as out:
-        while True:
-            check()
-            try:
-                block = sound.read(out=buffer)
-            except soundfile.LibsndfileError as error:
-                raise CorruptAudio(f"the decoder stopped after {n_samples} samples", limit="a whole file") from error
-            if not len(block):
-                return n_samples
-            n_samples += len(block)
-            _check_length(n_samples, sound.samplerate, sound.channels, limits)
-            if not max(block.max(), -block.min()) <= LOUDEST_SAMPLE:
-                raise NotFinite(
-                    f"a sample in the block that ends at {n_samples / sound.samplerate:.3f} s is not a finite number "
-                    f"within {LOUDEST_SAMPLE:g} times full scale",
-                    limit=LOUDEST_SAMPLE,
-                )
-            out.write(block.data)
+    while True:
+        try:
+            block = sound.read(out=buffer)
+        except soundfile.LibsndfileError as error:
+            raise CorruptAudio(f"the decoder stopped after {n_samples} samples", limit="a whole file") from error
+        if not len(block):
+            return n_samples
+        n_samples += len(block)
+        check_length(n_samples, sound.samplerate, sound.channels, limits)
+        if not max(block.max(), -block.min()) <= LOUDEST_SAMPLE:
+            raise NotFinite(
+                f"a sample in the block that ends at {n_samples / sound.samplerate:.3f} s is not a finite number "
+                f"within {LOUDEST_SAMPLE:g} times full scale",
+                limit=LOUDEST_SAMPLE,
+            )
+        out.write(block.data)

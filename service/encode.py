@@ -1,94 +1,87 @@
-"""Write one stem to a file, block by block."""
+"""Writing one stem: WAV here, whatever has a codec in a child process that is fed while the network goes on.
+
+A WAV's samples are copied as they are, after a header, from arrays that are this service's own; no byte of an upload
+and no codec's state is in it. Codecs keep state, leak (libsndfile 1.2.2 leaks with every MP3) and have had holes.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 from types import TracebackType
-from typing import Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
-import soundfile
-import soxr
 
-from service.formats import Encoding
-from service.ogg import fix_serial
+from service.child import ChildDied
+from service.errors import ChildError, StorageFull, WinnowError
+from service.formats import FORMATS, Encoding
+from service.link import HEAD, read_frame
+from service.nursery import Nursery
+from service.sandbox import ChildLimits
+from service.stem_file import StemFile, frame_type, frames_of
 
-_WAV_BYTES = 2**32 - 4096  # a WAV's lengths are 32 bits; longer ones are written as RF64
-_ENCODER_SAMPLES = 8_192  # libsndfile's Vorbis writer keeps a block on its stack
+log = logging.getLogger("winnow.encode")
+_PIPE_BYTES = 1024 * 1024  # a block of stereo and more, so that feeding seldom waits
+_MAX_BLOCK_BYTES = 2**30
+_SPARE_BYTES = 16 * 1024 * 1024
+_SLOWEST_SAMPLES = 500_000  # a second of processor time, a tenth of what MP3 and Vorbis take
+_FULL_BYTES = 1024 * 1024
+
+
+class _Sink(Protocol):
+    """Where frames go."""
+
+    def append(self, frames: np.ndarray) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def abandon(self) -> None: ...
 
 
 class StemWriter:
-    """A file of one stem.
+    """A file of one stem, whole once it is closed. Blocks are [C, T]; see :func:`service.stem_file.frames_of`."""
 
-    ``sample_rate`` in hertz is that of the blocks. A format that cannot carry it (MP3 above 48 kHz, or at an odd rate)
-    is written at the next rate it can, resampled with soxr; then the length is the recording's in seconds, rounded to
-    a sample, and at least one.
-    """
-
-    def __init__(self, path: Path, encoding: Encoding, sample_rate: int, n_channels: int, n_samples: int) -> None:
+    def __init__(self, path: Path, encoding: Encoding, sink: Callable[[BinaryIO], _Sink]) -> None:
+        """Begin; ``sink`` takes the frames to the open file."""
         self.path = path
         self.encoding = encoding
-        kind = encoding.format
-        self.sample_rate = kind.carried_rate(sample_rate)
-        self._left = max(1, round(n_samples * self.sample_rate / sample_rate))
-        self._resampler = None
-        if self.sample_rate != sample_rate:
-            self._resampler = soxr.ResampleStream(sample_rate, self.sample_rate, n_channels, dtype="float32")
-        bytes_a_sample = {"pcm16": 2, "pcm24": 3}.get(encoding.subtype or "", 4)
-        too_long = n_samples * n_channels * bytes_a_sample > _WAV_BYTES
-        self._file = soundfile.SoundFile(
-            path,
-            "w",
-            self.sample_rate,
-            n_channels,
-            format="RF64" if kind.major == "WAV" and too_long else kind.major,
-            subtype=kind.subtypes[encoding.subtype] if encoding.subtype else kind.lossy_subtype,
-        )
+        self._file = path.open("w+b")
+        self._closed = False
+        try:
+            self._sink = sink(self._file)
+        except BaseException:
+            self._file.close()
+            raise
 
     def write(self, block: np.ndarray) -> None:
-        """Append a block.
-
-        Shape:
-            [C, T]: integers in steps of the encoding where it has ``pcm_bits``, else float32.
-        """
-        if not block.shape[1]:
-            return
-        bits = self.encoding.pcm_bits
-        if bits == 16:
-            self._file.write(np.ascontiguousarray(block.T, dtype=np.int16))
-        elif bits is not None:
-            self._file.write(np.ascontiguousarray(block.T << (32 - bits), dtype=np.int32))
-        elif self.encoding.subtype is not None:
-            self._file.write(np.ascontiguousarray(block.T, dtype=np.float32))
-        else:
-            self._write_lossy(np.ascontiguousarray(block.T, dtype=np.float32), last=False)
-
-    def _write_lossy(self, block: np.ndarray, last: bool) -> None:
-        """Append [T, C]: at the file's rate, clipped at full scale, never more than the stated length."""
-        if self._resampler is not None:
-            block = self._resampler.resample_chunk(block, last=last)
-        if last:
-            block = np.pad(block, ((0, max(0, self._left - len(block))), (0, 0)))
-        block = np.clip(block[: self._left], -1.0, 1.0)
-        self._left -= len(block)
-        for start in range(0, len(block), _ENCODER_SAMPLES):
-            self._file.write(block[start : start + _ENCODER_SAMPLES])
+        """Append a block; waits when its codec is behind."""
+        if block.shape[1]:
+            self._sink.append(frames_of(block, self.encoding))
 
     def close(self) -> None:
-        """Finish the file. What a library writes from the clock is overwritten, so that bytes repeat."""
-        if self._file.closed:
-            return
-        if self._resampler is not None:
-            self._write_lossy(np.zeros((0, self._file.channels), np.float32), last=True)
-        self._file.close()
-        if self.encoding.format.name == "ogg":
-            fix_serial(self.path)
-        elif self.encoding.subtype == "float32":
-            _clear_peak_time(self.path)
+        """Finish the file. Raises ChildError or StorageFull when it could not be written."""
+        self._end(lambda: self._sink.finish())
 
     def abandon(self) -> None:
         """Close without finishing."""
-        self._file.close()
+        self._end(lambda: self._sink.abandon())
+
+    def _end(self, end: Callable[[], None]) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            end()
+        finally:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,10 +95,137 @@ class StemWriter:
             self.abandon()
 
 
-def _clear_peak_time(path: Path) -> None:
-    """Zero the time of writing in a float WAV's PEAK chunk: name, length, version, then the time, four bytes each."""
-    with path.open("r+b") as file:
-        at = file.read(256).find(b"PEAK")
-        if at >= 0:
-            file.seek(at + 12)
-            file.write(bytes(4))
+@dataclass(frozen=True)
+class Encoder:
+    """Opens stems' files.
+
+    Attributes:
+        nursery: where the children come from.
+        child: what one may use, but for time and bytes that go with its stem's length.
+        target: what a child runs; tests put in one that fails.
+    """
+
+    nursery: Nursery
+    child: ChildLimits
+    target: str = "service.encode:encode_in_child"
+
+    def open(
+        self,
+        path: Path,
+        encoding: Encoding,
+        sample_rate: int,
+        n_channels: int,
+        n_samples: int,
+        check: Callable[[], None] = lambda: None,
+    ) -> StemWriter:
+        """Begin a stem of ``n_samples`` at ``sample_rate`` hertz; ``check`` is called while a child is waited for.
+
+        Raises:
+            ChildError: there is no child to write it.
+        """
+        if encoding.format.name == "wav":
+            return StemWriter(path, encoding, lambda out: StemFile(out, encoding, sample_rate, n_channels, n_samples))
+        shape = (sample_rate, n_channels, n_samples)
+        return StemWriter(path, encoding, lambda out: _ChildSink(self, out, encoding, shape, check))
+
+
+class _ChildSink:
+    """Frames to a child, through a pipe that holds a block."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        out: BinaryIO,
+        encoding: Encoding,
+        shape: tuple[int, int, int],
+        check: Callable[[], None],
+    ) -> None:
+        sample_rate, n_channels, n_samples = shape
+        arguments = {
+            "format": encoding.format.name,
+            "subtype": encoding.subtype,
+            "sample_rate": sample_rate,
+            "n_channels": n_channels,
+            "n_samples": n_samples,
+        }
+        n_values = n_channels * max(n_samples, encoding.format.carried_rate(sample_rate) * n_samples // sample_rate)
+        limits = dataclasses.replace(
+            encoder.child.with_file(4 * n_values + _SPARE_BYTES),
+            cpu_s=encoder.child.cpu_s + n_values // _SLOWEST_SAMPLES,
+        )
+        self._out = out
+        self._check = check
+        reading, self._pipe = os.pipe()
+        try:
+            _widen(self._pipe)
+            os.set_blocking(self._pipe, False)
+            self._child = encoder.nursery.start(
+                encoder.target, arguments, [out.fileno(), reading], limits, work="encode"
+            )
+        except BaseException:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(reading)
+
+    def append(self, frames: np.ndarray) -> None:
+        self._send(frames.data.cast("B"))
+
+    def finish(self) -> None:
+        try:
+            self._send(memoryview(b""))
+            self._child.moved()
+            self._child.result(self._check)
+        except ChildDied as error:
+            raise self._error_of(error) from error
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        self._child.close()
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def _send(self, data: memoryview) -> None:
+        try:
+            self._child.feed(self._pipe, memoryview(HEAD.pack(len(data))), self._check)
+            self._child.feed(self._pipe, data, self._check)
+        except BrokenPipeError:
+            try:
+                self._child.result(self._check)  # says why it does not read
+            except ChildDied as error:
+                raise self._error_of(error) from error
+            raise ChildError("the process that writes the file stopped early") from None
+        except ChildDied as error:
+            raise self._error_of(error) from error
+
+    def _error_of(self, death: ChildDied) -> WinnowError:
+        log.error("an encoding child died: %s", death)
+        # libsndfile does not say why it could not write.
+        if death.reason == "disk" or shutil.disk_usage(os.fspath(self._out.name)).free < _FULL_BYTES:
+            return StorageFull("no room for the request's temporary files", retry_after_s=30)
+        return ChildError("the process that writes the file was lost")
+
+
+def _widen(pipe: int) -> None:
+    """Make a pipe hold more where the system lets us."""
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    except (AttributeError, OSError):
+        return
+
+
+def encode_in_child(arguments: dict[str, Any], files: list[int], link: socket) -> dict[str, Any]:
+    """The job of a child: descriptors of the file and of the pipe with its frames, up to an empty message."""
+    encoding = Encoding(FORMATS[arguments["format"]], arguments["subtype"])
+    n_channels = arguments["n_channels"]
+    out, frames = files
+    with os.fdopen(out, "w+b") as file, os.fdopen(frames, "rb") as pipe:
+        stem = StemFile(file, encoding, arguments["sample_rate"], n_channels, arguments["n_samples"])
+        while data := read_frame(pipe, _MAX_BLOCK_BYTES):
+            stem.append(np.frombuffer(data, frame_type(encoding)).reshape(-1, n_channels))
+        if data is None:
+            raise EOFError("the blocks ended without their end")
+        stem.finish()
+        return {"n_bytes": os.fstat(out).st_size}

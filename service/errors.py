@@ -30,6 +30,7 @@ WinnowError
 │   ├── StorageFull           no room for the request's temporary files
 │   └── DeadlinePassed        not done in the time the caller gave
 ├── ModelError                the model's answer is not a sound
+├── ChildError                a process that works for this one was lost
 └── StartError                the service cannot start as configured
 """
 
@@ -177,6 +178,10 @@ class DeadlinePassed(CapacityError):
 
 class ModelError(WinnowError):
     """The model's answer is not a sound."""
+
+
+class ChildError(WinnowError):
+    """A process that works for this one was lost, through no fault of the recording."""
 
 
 class StartError(WinnowError):

@@ -1,89 +1,38 @@
-"""M4A and WebM, which libsndfile cannot read, through an ffmpeg process where there is one."""
+"""M4A and WebM, which libsndfile cannot read: a child process that becomes ffmpeg, where there is one."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from socket import socket
+from typing import Any
 
-from service.container import READ_HERE, Container
-from service.errors import CorruptAudio, UnsupportedAudio
+from service.landlock import forbid_writing
+from service.sandbox import drop_capabilities
 
-_POLL_S = 0.05
+# Of the demuxers that ffmpeg has, those that are let near a caller's file, by the kind that its first bytes say.
+DEMUXERS = {"M4A": "mov", "WEBM": "matroska"}
 
 
-@dataclass(frozen=True)
-class Transcoder:
-    """An ffmpeg by name or path, and the seconds it may take for one file."""
+def become_ffmpeg(arguments: dict[str, Any], files: list[int], link: socket) -> dict[str, Any]:
+    """The job of a child: decode the first audio stream of the upload into an RF64 file of float32; returns never.
 
-    program: str
-    timeout_s: float
-    max_bytes: int
-
-    @property
-    def found(self) -> bool:
-        """Whether the program is there."""
-        return shutil.which(self.program) is not None
-
-    def to_wav64(
-        self, file: BinaryIO, container: Container, folder: Path, max_audio_s: float, check: Callable[[], None]
-    ) -> Path:
-        """Decode the first audio stream of ``file`` into a Wave64 file of float32 in ``folder``.
-
-        The demuxer is named, so that a playlist in disguise is not followed, and only files may be opened. One second
-        over the limit is decoded, so that what is too long is seen to be.
-
-        Raises:
-            UnsupportedAudio: there is no ffmpeg.
-            CorruptAudio: ffmpeg failed or took too long.
-        """
-        program = shutil.which(self.program)
-        if program is None:
-            raise UnsupportedAudio("M4A and WebM need ffmpeg, which this service does not have", limit=list(READ_HERE))
-        source, out = folder / "upload", folder / "upload.w64"
-        with source.open("wb") as copy:
-            file.seek(0)
-            shutil.copyfileobj(file, copy, 1024 * 1024)
-        command = [
-            *(program, "-nostdin", "-v", "error", "-threads", "1"),
-            *("-protocol_whitelist", "file", "-f", container.value, "-i", os.fspath(source)),
-            *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", str(max_audio_s + 1), "-fs", str(self.max_bytes + 1_048_576)),
-            *("-c:a", "pcm_f32le", "-f", "w64", os.fspath(out)),
-        ]
-        try:
-            self._run(command, check)
-        except BaseException:
-            out.unlink(missing_ok=True)
-            raise
-        finally:
-            source.unlink()
-        return out
-
-    def _run(self, command: list[str], check: Callable[[], None]) -> None:
-        deadline = time.monotonic() + self.timeout_s
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            while True:
-                check()
-                try:
-                    code = process.wait(_POLL_S)
-                except subprocess.TimeoutExpired:
-                    if time.monotonic() > deadline:
-                        raise CorruptAudio(
-                            f"the file took more than {self.timeout_s:g} s to decode", limit=self.timeout_s
-                        ) from None
-                    continue
-                if code:
-                    raise CorruptAudio("ffmpeg could not decode the file", limit="a whole file")
-                return
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+    The demuxer is named, so that a playlist in disguise is not followed, and only files may be opened. One second over
+    the limit is decoded, so that what is too long is seen to be. (Not Wave64: libsndfile takes ffmpeg's floats in it
+    for integers.)
+    """
+    upload, out = files
+    nothing = os.open(os.devnull, os.O_RDWR)
+    forbid_writing(out)
+    drop_capabilities()
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    for descriptor in files:
+        os.set_inheritable(descriptor, True)
+    command = [
+        *("ffmpeg", "-nostdin", "-v", "quiet", "-y", "-threads", "1"),
+        *("-protocol_whitelist", "file", "-f", DEMUXERS[arguments["container"]], "-i", f"file:/dev/fd/{upload}"),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1"),
+        *("-t", str(arguments["max_audio_s"] + 1), "-fs", str(arguments["max_bytes"])),
+        *("-c:a", "pcm_f32le", "-threads", "1", "-f", "wav", "-rf64", "always", f"file:/dev/fd/{out}"),
+    ]
+    os.execv(arguments["program"], command)

@@ -7,22 +7,22 @@ zeros: no sample data is read, and an hour of pages takes about a second.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import BinaryIO
 
 _POLYNOMIAL = 0x104C11DB7
 _SERIAL_AT, _CHECKSUM_AT, _HEADER_BYTES = 14, 22, 27
 
 
-def fix_serial(path: Path, serial: int = 0x57494E4E) -> None:
-    """Rewrite every page of the single logical stream in ``path`` to ``serial``, in place.
+def fix_serial(file: BinaryIO, serial: int = 0x57494E4E) -> None:
+    """Rewrite every page of the single logical stream in ``file``, open for both ways, to ``serial``, in place.
 
     Raises:
         ValueError: a page does not begin where the last one ends.
     """
-    with path.open("r+b") as file:
-        while _fix_page(file, serial):
-            pass
+    file.seek(0)
+    while _fix_page(file, serial):
+        pass
+    file.flush()
 
 
 def _fix_page(file: BinaryIO, serial: int) -> bool:
@@ -31,7 +31,7 @@ def _fix_page(file: BinaryIO, serial: int) -> bool:
     if not header:
         return False
     if len(header) < _HEADER_BYTES or header[:4] != b"OggS":
-        raise ValueError(f"no Ogg page at byte {start} of {file.name}")
+        raise ValueError(f"no Ogg page at byte {start}")
     segments = file.read(header[26])
     length = _HEADER_BYTES + len(segments) + sum(segments)
     new = serial.to_bytes(4, "little")

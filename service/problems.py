@@ -110,6 +110,7 @@ PROBLEMS: dict[type[WinnowError], Problem] = {
         "deadline-passed", "Too late", 504, "not done within 120 s", limit=120, retry_after_s=5
     ),
     errors.ModelError: Problem("model-error", "Model error", 500, "the model's answer is not finite"),
+    errors.ChildError: Problem("child-lost", "Process lost", 500, "the process that writes the file was lost"),
 }
 
 INTERNAL = Problem("internal", "Internal error", 500, "something went wrong here; quote the instance when reporting it")

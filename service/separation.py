@@ -22,15 +22,17 @@ from service.answer import Answer, Stem, file_names, manifest_of, pack
 from service.ask import Ask
 from service.backlog import Backlog, work_of
 from service.call import Call
-from service.decode import AudioLimits, decode
+from service.decode import AudioLimits
+from service.decoder import Decoder
 from service.embedding import Embedding
-from service.encode import StemWriter
+from service.encode import Encoder
 from service.engine import Engine, Listening
 from service.errors import ModelError, StorageFull
-from service.ffmpeg import Transcoder
 from service.formats import ZIP_TYPE
+from service.nursery import Nursery
 from service.quantise import to_steps, with_residual
 from service.recording import Recording
+from service.sandbox import ChildLimits
 from service.settings import Settings
 from service.timings import Timings
 
@@ -42,13 +44,14 @@ class Separator:
     """An engine with the limits and tools around it."""
 
     engine: Engine
-    limits: AudioLimits
-    transcoder: Transcoder
+    nursery: Nursery
+    decoder: Decoder
+    encoder: Encoder
     backlog: Backlog = field(default_factory=Backlog)
 
     @classmethod
     def of(cls, engine: Engine, settings: Settings) -> Separator:
-        """Put one together as the settings say."""
+        """Put one together as the settings say; its owner closes it."""
         limits = AudioLimits(
             engine.signal.min_rate,
             engine.signal.max_rate,
@@ -56,7 +59,17 @@ class Separator:
             settings.max_channels,
             settings.max_decoded_bytes,
         )
-        return cls(engine, limits, Transcoder(settings.ffmpeg, settings.ffmpeg_timeout_s, settings.max_decoded_bytes))
+        nursery = Nursery()
+        child = ChildLimits(settings.child_memory_bytes, settings.child_cpu_s, settings.child_wall_s, 0)
+        return cls(engine, nursery, Decoder(nursery, limits, child, settings.ffmpeg), Encoder(nursery, child))
+
+    def warm_up(self) -> None:
+        """Start the processes that decode and encode. Raises StartError where that cannot be."""
+        self.nursery.warm_up()
+
+    def close(self) -> None:
+        """End the processes that decode and encode; the engine is its owner's."""
+        self.nursery.close()
 
     def run(self, file: BinaryIO, ask: Ask, folder: Path, call: Call, timings: Timings | None = None) -> Answer:
         """Separate ``file`` into ``folder``.
@@ -76,7 +89,7 @@ class Separator:
         timings.prompts = ask.prompts
         try:
             with timings.measure("decode"):
-                recording = decode(file, folder, self.limits, self.transcoder, call.check)
+                recording = self.decoder.decode(file, folder, call.check)
             timings.audio_in_s = recording.duration_s
             ask.encoding.check_carries(recording.n_channels)
             self._check_room(recording, ask, folder)
@@ -116,7 +129,10 @@ class Separator:
         stream = MaskStream(self.engine.signal, rate, n_channels, len(ask.prompts), listening.mask)
         with ExitStack() as stack:
             writers = [
-                stack.enter_context(StemWriter(path, ask.encoding, rate, n_channels, n_samples)) for path in paths
+                stack.enter_context(
+                    self.encoder.open(path, ask.encoding, rate, n_channels, n_samples, check=call.check)
+                )
+                for path in paths
             ]
             position = 0
             for stems in _separated(stream, listening, recording, call.check):

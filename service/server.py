@@ -37,8 +37,10 @@ _LAST_WORDS_S = 1.0
 def serve(settings: Settings, engine: Engine) -> None:
     """Serve an engine until a signal ends it; nothing of it runs and no file of a request is left when this returns."""
     app = create_app(settings, engine)
-    Server.of(app, settings).run()
     service: Service = app.state.service
+    if service.separator is not None:
+        service.separator.warm_up()  # said here, what cannot start is one line; the event loop would say it in forty
+    Server.of(app, settings).run()
     if not service.admission.wait(_LAST_WORDS_S):
         log.warning("work that does not stop is left behind")
 

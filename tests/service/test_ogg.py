@@ -31,7 +31,8 @@ def pages(data: bytes) -> list[bytes]:
 def test_serial_and_checksum_of_every_page(tmp_path: Path) -> None:
     path = tmp_path / "sound.ogg"
     path.write_bytes(encode(noise(20_000, 2), 44_100, "OGG", "VORBIS"))
-    fix_serial(path, serial=0x01020304)
+    with path.open("r+b") as file:
+        fix_serial(file, serial=0x01020304)
     found = pages(path.read_bytes())
     assert len(found) > 3
     for page in found:
@@ -42,5 +43,5 @@ def test_serial_and_checksum_of_every_page(tmp_path: Path) -> None:
 def test_what_is_no_ogg_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sound.ogg"
     path.write_bytes(b"RIFF" + bytes(100))
-    with pytest.raises(ValueError, match="no Ogg page at byte 0"):
-        fix_serial(path)
+    with path.open("r+b") as file, pytest.raises(ValueError, match="no Ogg page at byte 0"):
+        fix_serial(file)

@@ -120,7 +120,9 @@ def test_reads_wav_codecs(service: Running, subtype: str) -> None:
 @pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("webm", "libopus")])
 def test_reads_through_ffmpeg(service: Running, tmp_path: Path, suffix: str, codec: str) -> None:
     source, target = tmp_path / "mix.wav", tmp_path / f"mix.{suffix}"
-    source.write_bytes(encode(noise(48_000, 2), 48_000))
+    clock = np.arange(48_000) / 48_000
+    mixture = 0.3 * np.sin(2 * np.pi * np.array([[440.0], [660.0]]) * clock).astype(np.float32)
+    source.write_bytes(encode(mixture, 48_000))
     subprocess.run(
         [required("ffmpeg"), "-v", "error", "-i", source, "-c:a", codec, "-strict", "-2", target], check=True
     )
@@ -129,6 +131,10 @@ def test_reads_through_ffmpeg(service: Running, tmp_path: Path, suffix: str, cod
     stem, rate = decode(response.content)
     assert (rate, len(stem)) == (48_000, 2)
     assert abs(stem.shape[1] - 48_000) < 2_500  # these containers round to a frame of their codec
+    middle = stem[:, 12_000:36_000]
+    assert np.allclose(middle.std(axis=1), service.network.gain * mixture.std(axis=1), rtol=0.1)
+    spectrum = np.abs(np.fft.rfft(middle))  # of half a second: bins are 2 Hz apart
+    assert spectrum.argmax(axis=1).tolist() == [220, 330]
 
 
 def test_without_ffmpeg_its_kinds_are_refused(start) -> None:
