@@ -42,12 +42,14 @@ class Nursery:
         killed: how many children gave no answer, by (work, reason); reasons are those of
             :class:`service.child.ChildDied`.
         on_killed: told the same as it happens.
+        process: the one behind it, once there is one.
     """
 
     def __init__(self, on_killed: Callable[[str, str], None] = lambda work, reason: None) -> None:
         self.killed: collections.Counter[tuple[str, str]] = collections.Counter()
         self.on_killed = on_killed
         self._lock = threading.Lock()
+        self.process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._closed = False
         self._end: Callable[[], object] = lambda: None
@@ -151,7 +153,7 @@ class Nursery:
         except OSError:
             control.close()
             raise
-        self._control = control
+        self._control, self.process = control, process
         self._end = weakref.finalize(self, _finish, control, process)
         return control
 
