@@ -61,7 +61,6 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
             own = await asyncio.to_thread(load_engine, settings)
             service.separator = Separator.of(own, settings)
-        service.separator.nursery.on_killed = lambda work, reason: telemetry.metrics.killed(reason)
         await asyncio.to_thread(service.separator.warm_up)
         async with telemetry.running():
             yield

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -91,7 +91,6 @@ class Metrics:
         self._audio = counter("audio_seconds", "Audio decoded (in) and written (out).", "direction")
         self._bytes = counter("bytes", "Bodies of requests (in) and answers (out).", "direction")
         self._cache = counter("cache", "Prompts looked up in the text cache.", "tier", "result")
-        self._killed = counter("decoder_killed", "Decoding or encoding children that were ended.", "why")
         self._batches = histogram("batch_size", "Windows inferred at once.", (1, 2, 4, 8, 16, 32))
         self._lag = histogram("event_loop_lag_seconds", "How late the event loop wakes up.", _LAG_BUCKETS)
         for direction in ("in", "out"):
@@ -131,10 +130,6 @@ class Metrics:
     def batch(self, n_windows: int) -> None:
         """Count an inference."""
         self._batches.observe(n_windows)
-
-    def killed(self, why: str) -> None:
-        """Count a child that was ended; ``why`` is a short fixed word."""
-        self._killed.labels(why).inc()
 
     def lagged(self, seconds: float) -> None:
         """Count a waking of the event loop."""
@@ -179,6 +174,7 @@ class Now(Collector):
         breaker: state of the way to Redis.
         ready: whether a separation would be taken.
         jobs: jobs by state.
+        killed: how many children gave no answer, by what they were for and why.
         model: name, version and provider; empty until it is loaded.
         scratch_free: bytes free where temporary files go.
     """
@@ -190,6 +186,7 @@ class Now(Collector):
         self.breaker: Callable[[], str] = lambda: "off"
         self.ready: Callable[[], bool] = lambda: False
         self.jobs: Callable[[], Mapping[str, int]] = dict
+        self.killed: Callable[[], Mapping[tuple[str, str], int]] = dict
         self.model: Callable[[], Mapping[str, str]] = dict
         self.scratch_free: Callable[[], float] = lambda: 0
 
@@ -209,8 +206,12 @@ class Now(Collector):
         if about:
             info.add_metric((about["name"], about["version"]), 1)
             provider.add_metric((about["provider"],), 1)
-        yield info
-        yield provider
+        killed = CounterMetricFamily(
+            "winnow_decoder_killed", "Decoding and encoding children that gave no answer.", labels=("work", "why")
+        )
+        for labels, count in dict(self.killed()).items():
+            killed.add_metric(labels, count)
+        yield from (info, provider, killed)
 
 
 def _gauge(name: str, text: str, value: Callable[[], float]) -> Metric:

@@ -86,7 +86,7 @@ class Separator:
         """
         timings = timings or Timings()
         call.timings = timings
-        timings.prompts = ask.prompts
+        timings.prompts = ask.prompts + ask.negatives
         try:
             with timings.measure("decode"):
                 recording = self.decoder.decode(file, folder, call.check)
@@ -139,8 +139,12 @@ class Separator:
                 mixture = recording.read(position, stems.shape[2])
                 position += stems.shape[2]
                 call.tell(position / n_samples)
-                for writer, part in zip(writers, parts(stems, mixture, ask), strict=True):
-                    writer.write(part)
+                pieces = parts(stems, mixture, ask)
+                with call.timings.measure("encode"):
+                    for writer, piece in zip(writers, pieces, strict=True):
+                        writer.write(piece)
+            with call.timings.measure("encode"):
+                stack.close()
         presence = [within(item, recording.duration_s) for item in listening.finish()]
         prompts: list[tuple[str | None, Presence | None]] = []
         if ask.wants_stems:

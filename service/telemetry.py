@@ -68,6 +68,7 @@ class Telemetry:
             name = str(engine.about.get("name"))
             return {"name": name, "version": engine.version, "provider": engine.network.provider}
 
+        gauges.killed = lambda: service.separator.nursery.killed if service.separator else {}
         gauges.breaker = breaker
         gauges.model = model
 

@@ -74,7 +74,7 @@ def test_a_separation_is_counted_once_in_each_of_its_aspects(start: Callable[...
     assert sample(text, "winnow_bytes_total", direction="in") > 2 * len(sound)
     for stage in ("upload", "queue", "decode"):
         assert sample(text, "winnow_stage_seconds_count", stage=stage) == 3
-    for stage in ("embed", "separate", "pack"):
+    for stage in ("embed", "encode", "separate", "pack"):
         assert sample(text, "winnow_stage_seconds_count", stage=stage) == 2
     assert sample(text, "winnow_request_seconds_count", route="/separate") == 3
 
@@ -206,3 +206,12 @@ def test_a_miss_counts_against_redis_only_where_there_is_one() -> None:
     assert sample(text, "winnow_cache_total", tier="redis", result="miss") == 1
     assert sample(text, "winnow_cache_total", tier="redis", result="hit") == 2
     assert sample(text, "winnow_cache_total", tier="local", result="miss") == 4
+
+
+def test_children_that_gave_no_answer_are_counted_by_why(start: Callable[..., Running]) -> None:
+    running = start()
+    assert "winnow_decoder_killed_total{" not in running.client.get("/metrics").text
+    nursery = running.app.state.service.separator.nursery
+    for _ in range(2):
+        nursery._count("decode", "cpu")
+    assert sample(running.client.get("/metrics").text, "winnow_decoder_killed_total", work="decode", why="cpu") == 2
