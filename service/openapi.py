@@ -22,6 +22,14 @@ def _default(setting: str) -> Any:
     return Settings.model_fields[setting].default
 
 
+# No control characters, none that turn the direction of writing, and one that can be seen.
+_UNSEEN = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
+_PHRASE = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": _default("max_prompt_chars"),
+    "pattern": rf"^[^{_UNSEEN}]*[^{_UNSEEN}\s][^{_UNSEEN}]*$",
+}
 SEPARATE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -41,13 +49,13 @@ SEPARATE_BODY: dict[str, Any] = {
                             "type": "array",
                             "minItems": 1,
                             "maxItems": _default("max_prompts"),
-                            "items": {"type": "string", "minLength": 1, "maxLength": _default("max_prompt_chars")},
+                            "items": _PHRASE,
                             "description": "A sound, in words. Repeat the field for more stems.",
                         },
                         "negative": {
                             "type": "array",
                             "maxItems": _default("max_prompts"),
-                            "items": {"type": "string", "minLength": 1, "maxLength": _default("max_prompt_chars")},
+                            "items": _PHRASE,
                             "description": "A sound that must not be in any stem, in words. May be repeated.",
                         },
                         "output": {"type": "string", "enum": list(OUTPUTS), "default": OUTPUTS[0]},
@@ -59,7 +67,7 @@ SEPARATE_BODY: dict[str, Any] = {
                         "subtype": {
                             "type": "string",
                             "enum": list(SUBTYPES),
-                            "description": "Of lossless formats; pcm16 unless asked. FLAC has no float32.",
+                            "description": "Of lossless formats alone; pcm16 unless asked. FLAC has no float32.",
                         },
                     },
                 },
@@ -85,7 +93,7 @@ SUGGEST_BODY: dict[str, Any] = {
                         "vocabulary": {
                             "type": "array",
                             "maxItems": _default("max_vocabulary"),
-                            "items": {"type": "string", "minLength": 1, "maxLength": _default("max_prompt_chars")},
+                            "items": _PHRASE,
                             "description": "Phrases to hear for. Without any, a list of everyday sounds.",
                         },
                         "limit": {"type": "integer", "minimum": 1, "maximum": SHORT_LIST, "default": DEFAULT_LIMIT},

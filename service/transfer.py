@@ -14,6 +14,9 @@ from starlette.types import Message, Receive, Send
 
 from service.errors import Abandoned, RequestStalled, UploadTooLarge, WinnowError
 
+# A body that has just begun is not slow yet: its first bytes take a round trip.
+_MOMENT_S = 0.3
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -73,13 +76,13 @@ class Transfer:
         self.answering = False
 
     def rate(self) -> float | None:
-        """Bytes in a second of waiting for the body, infinite in the first; None once it is there."""
+        """Bytes in a second of waiting for the body, infinite for a moment; None once it is there."""
         if self._body_ended:
             return None
         waited_s = self._waited_in_s
         if self._waiting_since_s is not None:
             waited_s += self._loop.time() - self._waiting_since_s
-        return self.n_in / waited_s if waited_s > 1 else float("inf")
+        return self.n_in / waited_s if waited_s > _MOMENT_S else float("inf")
 
     def dismiss(self, error: WinnowError) -> None:
         """Raise ``error`` in whoever waits for the rest of the body, now or next; nothing once it is there."""

@@ -24,12 +24,19 @@ PATIENCE_S = 120.0
 class FakeServer:
     """The process, from outside. Started when made; :meth:`end` it."""
 
-    def __init__(self, folder: Path, *, port: int = 0, delay_s: float = 0.0, **settings: object) -> None:
-        """Start it, with its temporary files in ``folder`` and ``WINNOW_`` settings by their names."""
+    def __init__(
+        self, folder: Path, *, port: int = 0, delay_s: float = 0.0, shipped: bool = False, **settings: object
+    ) -> None:
+        """Start it, with its temporary files in ``folder`` and ``WINNOW_`` settings by their names.
+
+        With ``shipped`` it is ``winnow serve`` itself, with the model that ships.
+        """
         self.folder = folder
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._delay_s = delay_s
+        own = ["-m", "service.cli", "serve", "--port", str(self.port)]
+        fake = ["-m", "tests.service.fake_server", str(self.port), str(delay_s)]
+        self._command = [sys.executable, *(own if shipped else fake)]
         self._settings = {f"WINNOW_{name.upper()}": str(value) for name, value in settings.items()}
         self._log = (folder.parent / f"server-{self.port}.log").open("a")
         self.start()
@@ -38,7 +45,7 @@ class FakeServer:
         """Start the process (again)."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith("WINNOW_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.service.fake_server", str(self.port), str(self._delay_s)],
+            self._command,
             cwd=ROOT,
             env={**plain, **self._settings, "TMPDIR": str(self.folder)},
             stdout=self._log,

@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -56,7 +56,14 @@ def form(sound: bytes, prompt: str = "dog") -> tuple[bytes, str]:
     return request.read(), request.headers["content-type"]
 
 
-def connect(running: Running) -> socket.socket:
+class Served(Protocol):
+    """A service that listens somewhere."""
+
+    @property
+    def url(self) -> str: ...
+
+
+def connect(running: Served) -> socket.socket:
     host, port = running.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), PATIENCE_S)
 
@@ -67,7 +74,7 @@ def head(method: str, path: str, headers: Mapping[str, object] = {}) -> bytes:
 
 
 def post(
-    running: Running,
+    running: Served,
     body: bytes,
     content_type: str,
     length: int | None = None,
