@@ -41,13 +41,12 @@ class Nursery:
     Attributes:
         killed: how many children gave no answer, by (work, reason); reasons are those of
             :class:`service.child.ChildDied`.
-        on_killed: told the same as it happens.
         process: the one behind it, once there is one.
     """
 
-    def __init__(self, on_killed: Callable[[str, str], None] = lambda work, reason: None) -> None:
+    def __init__(self) -> None:
+        """Begin, without a process."""
         self.killed: collections.Counter[tuple[str, str]] = collections.Counter()
-        self.on_killed = on_killed
         self._lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -120,7 +119,6 @@ class Nursery:
     def _count(self, work: str, reason: str) -> None:
         with self._lock:
             self.killed[work, reason] += 1
-        self.on_killed(work, reason)
 
     def _send(self, descriptors: list[int]) -> None:
         with self._lock:

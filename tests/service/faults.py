@@ -57,7 +57,7 @@ def be_killed(arguments: Arguments, files: list[int], link: socket.socket) -> Ar
 
 def lie(arguments: Arguments, files: list[int], link: socket.socket) -> Arguments:
     """Claims samples that are not on disk."""
-    return {"sample_rate": 44_100, "n_channels": 2, "n_samples": 1_000_000}
+    return {"sample_rate": 44_100, "n_channels": 2, "n_samples": 1_000}
 
 
 def talk_nonsense(arguments: Arguments, files: list[int], link: socket.socket) -> Arguments:
