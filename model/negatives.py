@@ -42,7 +42,7 @@ def compete(wanted: np.ndarray, unwanted: np.ndarray) -> np.ndarray:
 
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
 RULES: dict[str, Rule] = {"product": product, "cap": cap, "share": share, "ratio": ratio, "compete": compete}
-RULE = "cap"
+RULE = "compete"
 
 
 def lower(masks: np.ndarray, n_wanted: int, weights: np.ndarray | None = None, rule: str = RULE) -> np.ndarray:

@@ -96,6 +96,12 @@ def over_windows(surest: np.ndarray, n_windows: int, calibration: Calibration | 
     return np.where(surest > 0, logistic(logits), 0.0)
 
 
+def at_prior(probability: np.ndarray, prior: float) -> np.ndarray:
+    """Probabilities that hold for a prior of a half, for another one. What is 0 stays so."""
+    shift = math.log(prior) - math.log1p(-prior)
+    return probability if shift == 0.0 else np.where(probability > 0, logistic(logit(probability) + shift), 0.0)
+
+
 class PresenceMeter:
     """Follows a recording window by window; what it keeps grows by two numbers a span and by nothing else."""
 

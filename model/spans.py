@@ -12,7 +12,7 @@ import numpy as np
 
 from model.spec import SignalSpec
 
-SMOOTH_S = 0.10
+SMOOTH_S = 0.05
 SHARE_DB = (-8.0, -14.0)  # of the mixture: to count, to go on
 LEVEL_DB = (-20.0, -30.0)  # under the loudest so far: to count, to go on
 SHORTEST_S = 0.10

@@ -9,7 +9,7 @@ from service.ask import OUTPUTS
 from service.formats import FORMATS, SUBTYPES, ZIP_TYPE
 from service.problems import PROBLEM_SCHEMA, openapi_responses
 from service.settings import Settings
-from service.suggest import DEFAULT_LIMIT, SHORT_LIST
+from service.suggest import DEFAULT_LIMIT, MOST
 from service.upload import FORM_TYPE
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -96,7 +96,7 @@ SUGGEST_BODY: dict[str, Any] = {
                             "items": _PHRASE,
                             "description": "Phrases to hear for. Without any, a list of everyday sounds.",
                         },
-                        "limit": {"type": "integer", "minimum": 1, "maximum": SHORT_LIST, "default": DEFAULT_LIMIT},
+                        "limit": {"type": "integer", "minimum": 1, "maximum": MOST, "default": DEFAULT_LIMIT},
                     },
                 },
                 "encoding": {"vocabulary": {"style": "form", "explode": True}},

@@ -2,9 +2,9 @@
 
 Twice through the recording. First every window is heard as it is, which costs one run of the audio tower however many
 phrases there are, and the phrases that come closest anywhere go on a short list. Then each of these is separated from
-the one window where it came closest, and ranked by the probability that a separation would have told: a sound under a
-louder one is heard in its stem, not in the mixture. So an hour costs no more masks than a minute, and memory holds a
-window and two numbers a phrase.
+the one window where it came closest; what is left of that window without the surest of them is heard again, for a sound
+under a louder one is heard only when that is gone, and the phrases that come closest now are separated from it. So an
+hour costs no more than ten windows' masks, and memory holds a window and two numbers a phrase.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from model.presence import over_windows
+from model.calibration import Calibration
+from model.presence import at_prior, over_windows
 from model.spectral import MaskStream
 from service.backlog import work_of
 from service.call import Call
@@ -29,13 +30,19 @@ from service.recording import Recording
 from service.separation import Separator
 from service.timings import Timings
 
-SHORT_LIST = 20
+MOST = 20
 DEFAULT_LIMIT = 5
+_LISTED = 10
+_SOUNDS = 3  # that a recording has, roughly: of a long vocabulary, any one phrase is unlikely before it is heard
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A phrase, and the probability that its sound is in the recording, as presence tells it."""
+    """A phrase, and the probability that its sound is in the recording.
+
+    It is lower than what presence says to who asks for that phrase: it was not picked by a caller who may know that it
+    is there, but found among many.
+    """
 
     phrase: str
     probability: float
@@ -53,13 +60,13 @@ def read_limit(values: list[str]) -> int:
     """The form's ``limit``: how many phrases to answer with.
 
     Raises:
-        InvalidField: repeated, or no whole number from 1 to ``SHORT_LIST``.
+        InvalidField: repeated, or no whole number from 1 to ``MOST``.
     """
     if len(values) > 1:
         raise InvalidField("limit may be given once", field="limit", limit=1)
     text = values[0].strip() if values else str(DEFAULT_LIMIT)
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= SHORT_LIST):
-        raise InvalidField(f"limit must be 1 to {SHORT_LIST}", field="limit", limit=SHORT_LIST)
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MOST):
+        raise InvalidField(f"limit must be 1 to {MOST}", field="limit", limit=MOST)
     return int(text)
 
 
@@ -113,15 +120,18 @@ def suggest(
     closest.finish()
     if closest.n_windows == 0:
         return []  # silence
-    listed = np.argsort(-closest.surest, kind="stable")[:SHORT_LIST]
+    listed = np.argsort(-closest.surest, kind="stable")
     calibration = engine.network.calibration
+    surest = closest.surest.copy()
     if calibration is not None and calibration.separated and not engine.network.audio_rate:
-        surest = _separated(engine, recording, embeddings, listed, closest.window, call)
-    else:
-        surest = closest.surest[listed]
+        second = _Separated(engine, embeddings, listed[:_LISTED], closest, call.check, recording.sample_rate)
+        _pass(engine, recording, lambda block: None, second.mask, call)
+        surest = second.surest
     probability = over_windows(surest, closest.n_windows, calibration)
+    if calibration is not None:
+        probability = at_prior(probability, min(Calibration.PRIOR, _SOUNDS / len(phrases)))
     order = np.argsort(-probability, kind="stable")[:limit]
-    return [Suggestion(phrases[listed[row]], round(float(probability[row]), 3)) for row in order]
+    return [Suggestion(phrases[row], round(float(probability[row]), 3)) for row in order if probability[row] > 0]
 
 
 class _Closest:
@@ -130,7 +140,7 @@ class _Closest:
     def __init__(self, engine: Engine, pooled: np.ndarray, check: Callable[[], None], sample_rate: int) -> None:
         # To hear takes the pooled vectors alone.
         self._engine, self._check = engine, check
-        self._phrases = np.zeros((len(pooled), 0, 0), np.float32), np.zeros((len(pooled), 0), bool), pooled
+        self.phrases = np.zeros((len(pooled), 0, 0), np.float32), np.zeros((len(pooled), 0), bool), pooled
         self.surest = np.zeros(len(pooled))
         self.window = np.zeros(len(pooled), int)
         self.n_windows = self._n_asked = 0
@@ -155,37 +165,45 @@ class _Closest:
         self._check()
         if not sound.any():
             return
-        heard = self._engine.hear(sound, self._phrases)
+        heard = self._engine.hear(sound, self.phrases)
         surer = heard > self.surest
         self.surest[surer], self.window[surer] = heard[surer], self._n_asked
         self.n_windows += 1
 
 
-def _separated(
-    engine: Engine,
-    recording: Recording,
-    embeddings: list[Embedding],
-    listed: np.ndarray,
-    window: np.ndarray,
-    call: Call,
-) -> np.ndarray:
-    """The second pass: the probability of each listed phrase in its window, separated from it. Shape: [S]."""
-    surest = np.zeros(len(listed))
-    n_asked = 0
+class _Separated:
+    """The second pass: the listed phrases, each in its window, and those that come closest in what is left of it."""
 
-    def mask(bands: np.ndarray) -> np.ndarray:
-        nonlocal n_asked
-        rows = np.flatnonzero(window[listed] == n_asked)
-        n_asked += 1
+    def __init__(
+        self,
+        engine: Engine,
+        embeddings: list[Embedding],
+        listed: np.ndarray,
+        closest: _Closest,
+        check: Callable[[], None],
+        sample_rate: int,
+    ) -> None:
+        self._engine, self._embeddings, self._check, self._sample_rate = engine, embeddings, check, sample_rate
+        self._listed, self._closest = listed, closest
+        self._n_asked = 0
+        self.surest = np.zeros(len(embeddings))
+
+    def mask(self, bands: np.ndarray) -> np.ndarray:
+        rows = self._listed[self._closest.window[self._listed] == self._n_asked]
+        self._n_asked += 1
         if len(rows):
-            asked = [embeddings[listed[row]] for row in rows]
-            listening = engine.listen(asked, call.check, recording.sample_rate)
-            listening.mask(bands)
-            surest[rows] = [item.probability for item in listening.finish()]
+            masks, probability = self._separate(bands, rows)
+            rest = (1.0 - masks[int(np.argmax(probability))]) * bands
+            heard = self._engine.hear(rest, self._closest.phrases)
+            self._separate(rest, np.argsort(-heard, kind="stable")[:_LISTED])
         return np.zeros((1, *bands.shape), np.float32)
 
-    _pass(engine, recording, lambda block: None, mask, call)
-    return surest
+    def _separate(self, bands: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        listening = self._engine.listen([self._embeddings[row] for row in rows], self._check, self._sample_rate)
+        masks = listening.mask(bands)
+        probability = np.array([item.probability for item in listening.finish()])
+        self.surest[rows] = np.maximum(self.surest[rows], probability)
+        return masks, probability
 
 
 def _pass(

@@ -25,8 +25,8 @@ router = APIRouter()
 async def suggest(request: Request) -> Response:
     """Take a recording; answer which phrases are heard in it, the likeliest first.
 
-    The phrases are those of the form's vocabulary, or a list of everyday sounds. A probability is what `X-Presence`
-    would say of the phrase: as if it were as likely as not, before anything was heard.
+    The phrases are those of the form's vocabulary, or a list of everyday sounds. Of a long list any one phrase is
+    unlikely before it is heard, so a probability is lower than what `X-Presence` says to who asks for that phrase.
     """
     service = service_of(request)
     suggester = service.require_suggester()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.errors import StartError
-from service.suggest import SHORT_LIST
+from service.suggest import MOST
 from service.vocabulary import SHIPPED, read_vocabulary
 from tests.service.conftest import Running
 from tests.service.fakes import FakeNetwork, fake_engine
@@ -73,7 +73,7 @@ def test_in_silence_nothing_is_heard(hearing: Running) -> None:
     ("fields", "field"),
     [
         ({"limit": "0"}, "limit"),
-        ({"limit": str(SHORT_LIST + 1)}, "limit"),
+        ({"limit": str(MOST + 1)}, "limit"),
         ({"limit": "two"}, "limit"),
         ({"limit": ["1", "2"]}, "limit"),
         ({"vocabulary": ""}, "vocabulary"),
