@@ -1,4 +1,4 @@
-"""The command line: ``winnow serve``, ``separate``, ``bench``, ``key``, ``doctor``."""
+"""The command line: ``winnow serve``, ``separate``, ``suggest``, ``bench``, ``key``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 # Nothing of numpy may be imported before main() has set this, so the parts are imported where they are used.
@@ -65,6 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     separate.add_argument("--format", help="wav, flac, ogg or mp3 (default: the suffix of --out, else wav)")
     separate.add_argument("--subtype", help="pcm16, pcm24 or float32")
     separate.set_defaults(run=_separate)
+
+    suggest = commands.add_parser("suggest", help="say which sounds are heard in a file, without a server")
+    suggest.add_argument("audio", type=Path, help="the recording")
+    suggest.add_argument(
+        "--vocabulary", action="append", default=[], metavar="SOUND", help="hear for this phrase; may be repeated"
+    )
+    suggest.add_argument("--limit", default="5", help="how many to name (default: 5)")
+    suggest.set_defaults(run=_suggest)
 
     bench = commands.add_parser("bench", help="measure speed, latency, memory and start-up")
     bench.add_argument("--json", type=Path, help="write the figures to this file as well")
@@ -139,6 +148,30 @@ def _separate(options: argparse.Namespace) -> int:
 
 def _when(spans: Sequence[tuple[float, float]]) -> str:
     return "".join(f"{', ' if index else ' at '}{begin:.2f}-{end:.2f} s" for index, (begin, end) in enumerate(spans))
+
+
+def _suggest(options: argparse.Namespace) -> int:
+    from service.ask import PromptLimits, read_phrases
+    from service.call import Call
+    from service.loading import load_engine
+    from service.separation import Separator
+    from service.settings import Settings
+    from service.suggest import Suggester, read_limit
+    from service.timings import Timings
+    from service.vocabulary import SHIPPED, read_vocabulary
+    from service.workspace import Workspace
+
+    settings = Settings()
+    limits = PromptLimits(settings.max_vocabulary, settings.max_prompt_chars)
+    phrases, limit = read_phrases(options.vocabulary, "vocabulary", limits), read_limit([options.limit])
+    vocabulary = read_vocabulary(settings.vocabulary or SHIPPED, settings.max_prompt_chars)
+    with options.audio.open("rb") as file, Workspace() as workspace:
+        engine = load_engine(settings)
+        with closing(engine), closing(Separator.of(engine, settings)) as separator:
+            found = Suggester(separator, vocabulary).run(file, phrases, limit, workspace.path, Call(), Timings())
+    for item in found.items:
+        print(f"{item.probability:.3f}  {item.phrase}")
+    return 0
 
 
 def _deliver(result: Path, out: Path) -> Path:
