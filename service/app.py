@@ -15,13 +15,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from service import openapi, problems, scrape, suggest_routes
+from service import job_openapi, job_routes, openapi, problems, scrape, suggest_routes
 from service.admission import Admission
 from service.cors import cors_options
 from service.engine import Engine
 from service.envelope import Envelope
 from service.errors import InvalidField, WinnowError
 from service.gate import Gate
+from service.jobs import Jobs
 from service.keys import KeyRing
 from service.quota import Quota
 from service.routes import Service, router
@@ -50,6 +51,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         service.separator = Separator.of(engine, settings)
     telemetry = Telemetry(settings, _version(), lambda: [*app.openapi()["paths"], scrape.PATH])
     telemetry.watch(service)
+    jobs = service.jobs = Jobs(settings, service.require_ready, lambda: service.admission.draining, telemetry.job_ended)
+    telemetry.metrics.gauges.jobs = lambda: {"queued": jobs.counts.queued, "running": jobs.counts.running}
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -62,7 +65,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
             own = await asyncio.to_thread(load_engine, settings)
             service.separator = Separator.of(own, settings)
         await asyncio.to_thread(service.separator.warm_up)
-        async with telemetry.running():
+        async with telemetry.running(), jobs.running():
             yield
         service.admission.close()
         service.separator.close()
@@ -75,6 +78,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         version=_version(),
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # a redirected upload would be sent twice
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is service.telemetry
         exception_handlers={
             WinnowError: _on_winnow_error,
@@ -87,6 +91,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.include_router(router)
     app.include_router(suggest_routes.router)
     app.include_router(scrape.router)
+    app.include_router(job_routes.router)
     # The last added is the outermost.
     app.add_middleware(Gate, settings=settings, admission=service.admission, keys=keys, form_bytes=_FORM_BYTES)
     if settings.cors_origins:
@@ -106,7 +111,7 @@ def _version() -> str:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        app.openapi_schema = openapi.add_schemas(document)
+        app.openapi_schema = openapi.add_schemas(document, Job=job_openapi.JOB_SCHEMA)
     return app.openapi_schema
 
 
