@@ -13,6 +13,7 @@ import struct
 from typing import BinaryIO
 
 from service.errors import EmptyAudio, TruncatedAudio, UnsupportedAudio
+from service.mpeg import Frame
 
 READ_HERE = ("WAV", "FLAC", "OGG (Vorbis, Opus)", "MP3", "AIFF")
 
@@ -75,7 +76,7 @@ def _by_magic(head: bytes) -> Container | None:
         return Container.OGG
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return Container.AIFF
-    if head[:3] == b"ID3" or _is_mpeg_frame(head):
+    if head[:3] == b"ID3" or _is_mpeg(head):
         return Container.MP3
     if head[4:8] == b"ftyp":
         return Container.M4A
@@ -84,13 +85,9 @@ def _by_magic(head: bytes) -> Container | None:
     return None
 
 
-def _is_mpeg_frame(head: bytes) -> bool:
-    """Whether the first four bytes are an MPEG audio frame header: sync, layer, bit rate and sample rate all legal."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return False
-    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
-    bit_rate, sample_rate = head[2] >> 4, head[2] >> 2 & 3
-    return version != 1 and layer in (1, 2, 3) and bit_rate not in (0, 15) and sample_rate != 3
+def _is_mpeg(head: bytes) -> bool:
+    frame = Frame.read(head)
+    return frame is not None and frame.n_bytes > 0
 
 
 def _check_wav(file: BinaryIO, n_bytes: int) -> None:

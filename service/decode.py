@@ -25,10 +25,12 @@ from service.errors import (
     TruncatedAudio,
     UnsupportedAudio,
 )
+from service.mpeg import lasts_longer
 from service.recording import BLOCK_SAMPLES
 
 # 120 dB over full scale: far beyond it squares leave float32's range. No recorder writes it, and NaN fails it as well.
 LOUDEST_SAMPLE = 1e6
+_MPEG_DELAY_S = 0.5  # of what the frames hold, encoder and decoder leave out less than this at both ends
 _LENGTH_UNSTATED = 2**62  # libsndfile's count of frames when a FLAC header gives none
 
 
@@ -97,7 +99,8 @@ def decode(file: BinaryIO, out: BinaryIO, limits: AudioLimits, *, transcoded: bo
             raise UnsupportedAudio(
                 "the file's content is not of the kind that its first bytes say", limit=list(READ_HERE)
             )
-        _check_header(sound, container, limits)
+        check_form(sound.samplerate, sound.channels, limits)
+        _check_stated(sound, file, container, limits)
         n_samples = _copy_samples(sound, out, limits)
         stated = sound.frames
     if n_samples == 0:
@@ -107,11 +110,20 @@ def decode(file: BinaryIO, out: BinaryIO, limits: AudioLimits, *, transcoded: bo
     return Decoded(sound.samplerate, sound.channels, n_samples)
 
 
-def _check_header(sound: soundfile.SoundFile, container: Container | None, limits: AudioLimits) -> None:
-    check_form(sound.samplerate, sound.channels, limits)
-    # A header that owns up to too much is believed, which spares decoding it.
-    if container is not None and container.states_length and sound.frames < _LENGTH_UNSTATED:
+def _check_stated(sound: soundfile.SoundFile, file: BinaryIO, container: Container | None, limits: AudioLimits) -> None:
+    """Believe a file that owns up to too much, which spares decoding it.
+
+    In an MP3 without an encoder's tag libsndfile guesses the length from the first frame's bit rate, which may be ten
+    times too much: there the frames are counted.
+    """
+    if container is None or sound.frames >= _LENGTH_UNSTATED:
+        return
+    try:
         check_length(sound.frames, sound.samplerate, sound.channels, limits)
+    except AudioTooLong:
+        bound_s = min(limits.max_audio_s, limits.max_decoded_bytes / (4 * sound.channels * sound.samplerate))
+        if container is not Container.MP3 or lasts_longer(file, bound_s + _MPEG_DELAY_S):
+            raise
 
 
 def check_form(sample_rate: int, n_channels: int, limits: AudioLimits) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.ogg import fix_serial
+from tests.service.ogg_pages import pages, sealed
 from tests.service.sounds import encode, noise
 
 
@@ -18,16 +19,6 @@ def checksum(page: bytes) -> int:
     return remainder
 
 
-def pages(data: bytes) -> list[bytes]:
-    found = []
-    while data:
-        assert data[:4] == b"OggS"
-        length = 27 + data[26] + sum(data[27 : 27 + data[26]])
-        found.append(data[:length])
-        data = data[length:]
-    return found
-
-
 def test_serial_and_checksum_of_every_page(tmp_path: Path) -> None:
     path = tmp_path / "sound.ogg"
     path.write_bytes(encode(noise(20_000, 2), 44_100, "OGG", "VORBIS"))
@@ -38,6 +29,7 @@ def test_serial_and_checksum_of_every_page(tmp_path: Path) -> None:
     for page in found:
         assert page[14:18] == b"\4\3\2\1"
         assert int.from_bytes(page[22:26], "little") == checksum(page)
+        assert sealed(page) == page
 
 
 def test_what_is_no_ogg_is_refused(tmp_path: Path) -> None:
