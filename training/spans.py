@@ -89,13 +89,21 @@ def report(rows: Sequence[Placed]) -> str:
     errors = [error for row in found if (error := row.onset_error) is not None]
     lines = [
         ("sounds, found of them", f"{len(rows)}, {len(found)}"),
-        ("intersection over union, mean of those found", f"{np.mean([row.overlap for row in found]):.3f}"),
-        (f"of the {len(short)} that do not fill the recording", f"{np.mean([row.overlap for row in short]):.3f}"),
-        ("the same, had the answer been all of it", f"{np.mean([_whole(row) for row in short]):.3f}"),
-        (f"onset error, median of {len(errors)}", f"{np.median(errors):.3f} s"),
-        ("onsets within 0.1 s", f"{np.mean([error <= 0.1 for error in errors]):.2f}"),
+        ("intersection over union, mean of those found", f"{_mean([row.overlap for row in found]):.3f}"),
+        (f"of the {len(short)} that do not fill the recording", f"{_mean([row.overlap for row in short]):.3f}"),
+        ("the same, had the answer been all of it", f"{_mean([_whole(row) for row in short]):.3f}"),
+        (f"onset error, median of {len(errors)}", f"{_median(errors):.3f} s"),
+        ("onsets within 0.1 s", f"{_mean([error <= 0.1 for error in errors]):.2f}"),
     ]
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in lines)])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(np.median(values)) if values else float("nan")
 
 
 def _whole(row: Placed) -> float:
