@@ -1,6 +1,6 @@
 """Which kind of file this is, by its first bytes; names and content types are the caller's word and are not read.
 
-Only what is on the list reaches a decoder: fewer parsers, fewer holes. Inside WAV the same goes for codecs, since ADPCM
+Only what is on the list reaches a decoder: fewer parsers, fewer holes. Inside WAV and AIFF the same goes for codecs, since ADPCM
 readers are where decoders have had theirs. WAV and AIFF are also measured here against their own headers, because the
 decoder quietly shortens a file whose data ends early.
 """
@@ -18,6 +18,7 @@ from service.mpeg import Frame
 READ_HERE = ("WAV", "FLAC", "OGG (Vorbis, Opus)", "MP3", "AIFF")
 
 _PCM, _FLOAT, _ALAW, _ULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+_AIFF_CODECS = {b"none", b"twos", b"sowt", b"in24", b"in32", b"fl32", b"fl64", b"alaw", b"ulaw"}
 _LENGTH_UNKNOWN = 0xFFFF_0000  # writers into a pipe put about 4 GiB where the length should be
 _MAX_CHUNKS = 1_000
 
@@ -137,6 +138,8 @@ def _check_aiff(file: BinaryIO, n_bytes: int) -> None:
         if len(header) < 8:
             raise TruncatedAudio("the AIFF file ends before its samples begin", limit="a whole file")
         length, start = int.from_bytes(header[4:], "big"), file.tell()
+        if header[:4] == b"COMM":
+            _check_aiff_codec(file.read(min(length, 22)))
         if header[:4] == b"SSND":
             if start + length > n_bytes:
                 raise TruncatedAudio(
@@ -146,3 +149,10 @@ def _check_aiff(file: BinaryIO, n_bytes: int) -> None:
             return
         file.seek(start + length + length % 2)
     raise UnsupportedAudio(f"the AIFF file has more than {_MAX_CHUNKS} chunks before its samples", limit=_MAX_CHUNKS)
+
+
+def _check_aiff_codec(body: bytes) -> None:
+    """Refuse an AIFC whose codec is not listed; a plain AIFF names none."""
+    codec = body[18:22]
+    if codec and codec.lower() not in _AIFF_CODECS:
+        raise UnsupportedAudio("the AIFF file's codec is not read here", limit=["PCM", "IEEE float", "A-law", "mu-law"])

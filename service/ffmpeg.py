@@ -21,11 +21,8 @@ def become_ffmpeg(arguments: dict[str, Any], files: list[int], link: socket) -> 
     for integers.)
     """
     upload, out = files
-    nothing = os.open(os.devnull, os.O_RDWR)
     forbid_writing(out)
     drop_capabilities()
-    for descriptor in (0, 1, 2):
-        os.dup2(nothing, descriptor)
     for descriptor in files:
         os.set_inheritable(descriptor, True)
     command = [

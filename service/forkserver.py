@@ -147,6 +147,7 @@ def _do_job(link: socket.socket, files: list[int], isolated: bool) -> int:
     if not job["may_exec"]:
         forbid_files()
     drop_capabilities()
+    os.dup2(0, 2)  # libraries tell the standard error about every bad frame of a file, as often as the file likes
     try:
         answer: dict[str, Any] = {"result": target(job["arguments"], files, link)}
     except (AudioError, StorageFull) as error:

@@ -96,6 +96,7 @@ AUDIO = {
     "Ogg magic, then text": (b"OggS" + b"not at all " * 50, 415, "unsupported-audio"),
     "ID3 magic, then text": (b"ID3\x04\0\0\0\0\0\0" + b"not at all " * 50, 415, "unsupported-audio"),
     "ADPCM in WAV": (raw_wav(1, 16_000, bytes(1_000), codec=0x11), 415, "unsupported-audio"),
+    "ADPCM in AIFF": (encode(noise(1_600), format="AIFF", subtype="IMA_ADPCM"), 415, "unsupported-audio"),
     "9 channels": (raw_wav(9, 16_000, bytes(18 * 160)), 422, "too-many-channels"),
     "255 channels": (raw_wav(255, 16_000, bytes(510 * 160)), 422, "too-many-channels"),
     "4 kHz": (encode(noise(400), 4_000), 422, "sample-rate"),

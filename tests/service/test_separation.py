@@ -117,6 +117,11 @@ def test_reads_wav_codecs(service: Running, subtype: str) -> None:
     assert service.separate(encode(noise(2_000), subtype=subtype)).status_code == 200
 
 
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW"])
+def test_reads_aiff_codecs(service: Running, subtype: str) -> None:
+    assert service.separate(encode(noise(2_000), format="AIFF", subtype=subtype)).status_code == 200
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("webm", "libopus")])
 def test_reads_through_ffmpeg(service: Running, tmp_path: Path, suffix: str, codec: str) -> None:
     source, target = tmp_path / "mix.wav", tmp_path / f"mix.{suffix}"
