@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Torch is pinned here and not in pyproject.toml: one version that every test passed with.
 TORCH ?= torch==2.13.0
 
-.PHONY: serve test lint bench clean
+.PHONY: serve test lint bench reliability clean
 
 serve: $(VENV)/.serving
 	$(BIN)/winnow serve
@@ -20,6 +20,10 @@ lint: $(VENV)/.testing
 
 bench: $(VENV)/.serving
 	$(BIN)/winnow bench
+
+# Half an hour or more; each program has a bound of its own (docs/reliability.md).
+reliability: $(VENV)/.testing
+	$(BIN)/python -m tests.reliability
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Winnow needs Python 3.11 or later; set PYTHON=")'
