@@ -14,6 +14,7 @@ from typing import Any
 from model.presence import Presence
 from service.ask import Ask
 from service.recording import Recording
+from service.timings import Timings
 
 _MAX_NAME = 40
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: the same request gives the same bytes
@@ -47,6 +48,17 @@ class Answer:
     presence: list[Presence]
     cache_states: list[str]
     recording: Recording
+
+
+def headers_of(answer: Answer, version: str, timings: Timings) -> dict[str, str]:
+    """What HTTP's headers say of an answer of the model of that version."""
+    return {
+        "Server-Timing": timings.header(),
+        "X-Model-Version": version,
+        "X-Embedding-Cache": ", ".join(answer.cache_states),
+        "X-Presence": ", ".join(f"{item.probability:.3f}" for item in answer.presence),
+        "X-Audio-Duration": f"{answer.recording.duration_s:.6f}",
+    }
 
 
 def slug(prompt: str) -> str:

@@ -11,7 +11,11 @@ WinnowError
 │   ├── Unauthorized          no key, or one that is not known
 │   ├── RequestStalled        the head or the body does not come on
 │   ├── HeadTooLarge          more header lines, or bytes of them, than allowed
-│   └── UploadTooLarge        more bytes than allowed
+│   ├── UploadTooLarge        more bytes than allowed
+│   ├── JobNotFound           no such job, or somebody else's
+│   ├── JobGone               the job was canceled, or its results have expired or been deleted
+│   ├── IdempotencyMismatch   the same key came with something else before
+│   └── RangeNotSatisfiable   the range begins beyond the end
 ├── AudioError
 │   ├── UnsupportedAudio      not audio, or of a kind that is not read here
 │   ├── EmptyAudio            no bytes, or no samples
@@ -28,8 +32,11 @@ WinnowError
 │   ├── Draining              the service is about to stop
 │   ├── NotReady              the model is still loading
 │   ├── StorageFull           no room for the request's temporary files
+│   ├── JobUnfinished         the job has not ended yet
+│   ├── JobsUnavailable       the place where jobs are kept does not answer
 │   └── DeadlinePassed        not done in the time the caller gave
 ├── ModelError                the model's answer is not a sound
+├── JobLost                   the replicas that worked on the job were lost, one after the other
 ├── ChildError                a process that works for this one was lost
 └── StartError                the service cannot start as configured
 """
@@ -95,6 +102,22 @@ class HeadTooLarge(RequestError):
 
 class UploadTooLarge(RequestError):
     """More bytes than allowed."""
+
+
+class JobNotFound(RequestError):
+    """No such job, or somebody else's."""
+
+
+class JobGone(RequestError):
+    """The job was canceled, or its results have expired or been deleted."""
+
+
+class IdempotencyMismatch(RequestError):
+    """The same key came with something else before."""
+
+
+class RangeNotSatisfiable(RequestError):
+    """The range begins beyond the end of what there is."""
 
 
 class AudioError(WinnowError):
@@ -172,12 +195,24 @@ class StorageFull(CapacityError):
     """No room for the request's temporary files."""
 
 
+class JobUnfinished(CapacityError):
+    """The job has not ended yet."""
+
+
+class JobsUnavailable(CapacityError):
+    """The place where jobs are kept does not answer."""
+
+
 class DeadlinePassed(CapacityError):
     """Not done in the time the caller gave."""
 
 
 class ModelError(WinnowError):
     """The model's answer is not a sound."""
+
+
+class JobLost(WinnowError):
+    """The replicas that worked on the job were lost, one after the other."""
 
 
 class ChildError(WinnowError):

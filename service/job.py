@@ -45,7 +45,10 @@ class Draft:
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's right to a job. The attempt is its fencing token: it grows with each claim, and only the last counts."""
+    """A worker's right to a job.
+
+    The attempt is its fencing token: it grows with each claim, and only the last counts.
+    """
 
     id: str
     attempt: int
@@ -137,6 +140,11 @@ class Submission:
 def new_id() -> str:
     """One that nobody guesses."""
     return secrets.token_hex(16)
+
+
+def is_id(text: str) -> bool:
+    """Whether it could be one."""
+    return len(text) == 32 and set(text) <= set("0123456789abcdef")
 
 
 def stamp(time_s: float | None) -> str | None:

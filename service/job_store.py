@@ -1,8 +1,9 @@
 """Where the state of jobs is: one protocol, kept in this process's memory or in Redis, where replicas share it.
 
-A job is queued, claimed by a worker under a lease, and ended by whoever holds its last claim. A lease that is not renewed
-lapses and the job is queued again, in its old place; the claim's attempt is a fencing token, so a worker that was only
-slow and comes back ends nothing. Every method is one atomic step, safe from several threads and processes.
+A job is queued, claimed by a worker under a lease, and ended by whoever holds its last claim. A lease that is not
+renewed lapses and the job is queued again, in its old place; the claim's attempt is a fencing token, so a worker that
+was only slow and comes back ends nothing. What a claim has done it may ask for again, when the answer was lost. Every
+method is one atomic step, safe from several threads and processes.
 """
 
 from __future__ import annotations

@@ -160,6 +160,11 @@ class MemoryJobs:
         good = entry is not None and entry.job.status == RUNNING and entry.job.attempt == claim.attempt
         return entry if good else None
 
+    def _is_done(self, claim: Claim, status: str) -> bool:
+        """Whether this very claim has done it already: a step may be asked for again when its answer was lost."""
+        entry = self._entries.get(claim.id)
+        return entry is not None and (entry.job.status, entry.job.attempt) == (status, claim.attempt)
+
     def report(self, progress: list[tuple[Claim, float]]) -> list[bool]:
         """Renew leases; which are good."""
         with self._lock:
@@ -180,7 +185,7 @@ class MemoryJobs:
         with self._lock:
             entry = self._held(claim)
             if entry is None:
-                return False
+                return self._is_done(claim, SUCCEEDED)
             entry.job = replace(entry.job, result=result, progress=1.0)
             entry.n_bytes = n_bytes
             self._end(entry, SUCCEEDED, "completed", self._limits.keep_s)
@@ -191,7 +196,7 @@ class MemoryJobs:
         with self._lock:
             entry = self._held(claim)
             if entry is None:
-                return False
+                return self._is_done(claim, FAILED)
             entry.job = replace(entry.job, problem=problem)
             self._end(entry, FAILED, "failed", self._limits.keep_s)
             return True
@@ -201,7 +206,7 @@ class MemoryJobs:
         with self._lock:
             entry = self._held(claim)
             if entry is None:
-                return False
+                return self._is_done(claim, QUEUED)
             self._requeue(entry)
             return True
 

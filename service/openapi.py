@@ -111,8 +111,39 @@ def _header(description: str, example: str) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string"}, "example": example}
 
 
-def separate_responses() -> dict[int | str, dict[str, Any]]:
-    """The answers of a separation: the sounds, and every problem that can stand in their place."""
+# What can stand in the place of a separation's sounds.
+SEPARATE_KINDS: tuple[type[errors.WinnowError], ...] = (
+    errors.MalformedRequest,
+    errors.TooManyFiles,
+    *GATE,
+    errors.RequestStalled,
+    errors.TooLongToWait,
+    errors.NotAcceptable,
+    errors.UploadTooLarge,
+    errors.AudioTooLong,
+    errors.NotMultipart,
+    errors.UnsupportedAudio,
+    errors.CorruptAudio,
+    errors.MissingField,
+    errors.InvalidField,
+    errors.EmptyAudio,
+    errors.TruncatedAudio,
+    errors.NotFinite,
+    errors.RateOutOfRange,
+    errors.TooManyChannels,
+    errors.ModelError,
+    errors.ChildError,
+    errors.QuotaExceeded,
+    errors.Draining,
+    errors.Busy,
+    errors.NotReady,
+    errors.StorageFull,
+    errors.DeadlinePassed,
+)
+
+
+def separate_responses(*more: type[errors.WinnowError]) -> dict[int | str, dict[str, Any]]:
+    """The answers of a separation: the sounds, and every problem that can stand in their place, ``more`` among them."""
     content = {
         item.media_type: {"schema": _BINARY, "example": f"(the bytes of dog_barking.{item.name})"}
         for item in FORMATS.values()
@@ -135,35 +166,7 @@ def separate_responses() -> dict[int | str, dict[str, Any]]:
             "X-Audio-Duration": _header("seconds", "10.000000"),
         },
     }
-    kinds: tuple[type[errors.WinnowError], ...] = (
-        errors.MalformedRequest,
-        errors.TooManyFiles,
-        *GATE,
-        errors.RequestStalled,
-        errors.TooLongToWait,
-        errors.NotAcceptable,
-        errors.UploadTooLarge,
-        errors.AudioTooLong,
-        errors.NotMultipart,
-        errors.UnsupportedAudio,
-        errors.CorruptAudio,
-        errors.MissingField,
-        errors.InvalidField,
-        errors.EmptyAudio,
-        errors.TruncatedAudio,
-        errors.NotFinite,
-        errors.RateOutOfRange,
-        errors.TooManyChannels,
-        errors.ModelError,
-        errors.ChildError,
-        errors.QuotaExceeded,
-        errors.Draining,
-        errors.Busy,
-        errors.NotReady,
-        errors.StorageFull,
-        errors.DeadlinePassed,
-    )
-    return {200: success, **openapi_responses(*kinds)}
+    return {200: success, **openapi_responses(*SEPARATE_KINDS, *more)}
 
 
 def json_responses(example: dict[str, Any], *kinds: type[errors.WinnowError]) -> dict[int | str, dict[str, Any]]:
@@ -181,9 +184,9 @@ def suggest_responses() -> dict[int | str, dict[str, Any]]:
     return {**json_responses(SUGGESTIONS), **problems}
 
 
-def add_schemas(document: dict[str, Any]) -> dict[str, Any]:
-    """Put in the schemas that the responses refer to."""
-    document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+def add_schemas(document: dict[str, Any], **schemas: dict[str, Any]) -> dict[str, Any]:
+    """Put in the schemas that the responses refer to, ``schemas`` among them."""
+    document.setdefault("components", {}).setdefault("schemas", {}).update({"Problem": PROBLEM_SCHEMA, **schemas})
     return document
 
 
@@ -202,6 +205,7 @@ INFO = {
     "model": "winnow-base",
     "model_version": "0f3a1b2c4d5e",
     "provider": "CPUExecutionProvider",
+    "jobs": "volatile",
     "cache": {"entries": 3, "max_entries": 1024, "redis": "closed"},
     "limits": {"max_audio_s": 3600.0, "max_channels": 8, "max_prompts": 8},
 }

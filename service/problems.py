@@ -97,6 +97,19 @@ PROBLEMS: dict[type[WinnowError], Problem] = {
         "sample-rate", "Sample rate out of range", 422, "the sample rate must be 8000 to 192000 Hz", "audio", 8_000
     ),
     errors.TooManyChannels: Problem("too-many-channels", "Too many channels", 422, "at most 8 channels", "audio", 8),
+    errors.JobNotFound: Problem("job-not-found", "No such job", 404, "there is no such job, or none any more"),
+    errors.JobUnfinished: Problem("job-unfinished", "Not finished", 409, "the job is running", retry_after_s=2),
+    errors.JobGone: Problem("job-gone", "Gone", 410, "the job's results have expired"),
+    errors.RangeNotSatisfiable: Problem(
+        "range-not-satisfiable", "Range not satisfiable", 416, "there are 160044 bytes", "Range", 160_044
+    ),
+    errors.IdempotencyMismatch: Problem(
+        "idempotency-mismatch",
+        "Key used before",
+        422,
+        "the same key came with another recording or other fields",
+        "Idempotency-Key",
+    ),
     errors.Busy: Problem("busy", "Busy", 503, "24 requests are waiting already", limit=24, retry_after_s=5),
     errors.QuotaExceeded: Problem(
         "quota-exceeded", "Quota exceeded", 429, "at most 60 requests a minute", limit=60, retry_after_s=7
@@ -106,10 +119,14 @@ PROBLEMS: dict[type[WinnowError], Problem] = {
     errors.StorageFull: Problem(
         "storage-full", "No room", 503, "no room for the request's temporary files", retry_after_s=30
     ),
+    errors.JobsUnavailable: Problem(
+        "jobs-unavailable", "Jobs unavailable", 503, "the jobs' store does not answer", retry_after_s=5
+    ),
     errors.DeadlinePassed: Problem(
         "deadline-passed", "Too late", 504, "not done within 120 s", limit=120, retry_after_s=5
     ),
     errors.ModelError: Problem("model-error", "Model error", 500, "the model's answer is not finite"),
+    errors.JobLost: Problem("job-lost", "Job lost", 500, "3 replicas were lost while they worked on the job", limit=3),
     errors.ChildError: Problem("child-lost", "Process lost", 500, "the process that writes the file was lost"),
 }
 

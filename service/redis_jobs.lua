@@ -56,6 +56,11 @@ end
 
 local function held(id, attempt) return get(id, 'status') == 'running' and get(id, 'attempt') == attempt end
 
+-- Whether this very claim has done it already: its answer was lost on the way, and it asks again.
+local function done(id, attempt, status)
+  return get(id, 'status') == status and get(id, 'attempt') == attempt and 1 or 0
+end
+
 local function seen(id)
   if redis.call('EXISTS', job(id)) == 0 then return false end
   local ahead = redis.call('ZRANK', P .. 'open', id)
@@ -158,7 +163,7 @@ function steps.report(...)
 end
 
 function steps.succeed(id, attempt, result, bytes)
-  if not held(id, attempt) then return 0 end
+  if not held(id, attempt) then return done(id, attempt, 'succeeded') end
   set(id, 'result', result, 'progress', '1')
   charge(id, tonumber(bytes))
   finish(id, 'succeeded', 'completed', limits.keep_ms)
@@ -166,7 +171,7 @@ function steps.succeed(id, attempt, result, bytes)
 end
 
 function steps.fail(id, attempt, problem)
-  if not held(id, attempt) then return 0 end
+  if not held(id, attempt) then return done(id, attempt, 'failed') end
   set(id, 'problem', problem)
   charge(id, 0)
   finish(id, 'failed', 'failed', limits.keep_ms)
@@ -174,7 +179,7 @@ function steps.fail(id, attempt, problem)
 end
 
 function steps.release(id, attempt)
-  if not held(id, attempt) then return 0 end
+  if not held(id, attempt) then return done(id, attempt, 'queued') end
   requeue(id)
   return 1
 end

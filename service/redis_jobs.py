@@ -1,7 +1,7 @@
 """Jobs in Redis, where replicas share them; each step is one script there, so that no two see half of it.
 
-What a request waits for has the cache's few milliseconds and no retry, and a breaker that stops asking; workers, who have
-time, wait longer. Values are JSON or decimal numbers, times Redis's own.
+What a request waits for has the cache's few milliseconds and no retry, and a breaker that stops asking; workers, who
+have time, wait longer. Values are JSON or decimal numbers, times Redis's own.
 """
 
 from __future__ import annotations

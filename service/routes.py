@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from service import openapi
+from service import job_openapi, openapi
 from service.admission import Admission
+from service.answer import headers_of
 from service.ask import FIELDS, OUTPUTS, PromptLimits, read_ask
 from service.call import Call
 from service.errors import Draining, NotReady
 from service.formats import FORMATS, SUBTYPES
+from service.job_submission import prefers_job, submit_job
+from service.jobs import Jobs
 from service.keys import KeyRing
 from service.sending import AnswerResponse
 from service.separation import Separator
@@ -33,6 +36,7 @@ class Service:
     admission: Admission
     keys: KeyRing | None = None
     separator: Separator | None = None
+    jobs: Jobs | None = None
     vocabulary: tuple[str, ...] = ()
     _suggester: Suggester | None = None
 
@@ -69,10 +73,13 @@ async def separate(request: Request) -> Response:
     """Take a recording and the names of sounds; give those sounds alone.
 
     One sound comes back as itself, several as a zip in the order of the prompts with a manifest, the residual last.
+    With `Prefer: respond-async` the answer is a job instead, as from POST /v1/jobs.
     Sounds and residual add up to the recording, sample by sample, within one step of a lossless format.
     """
     service = service_of(request)
     separator = service.require_ready()
+    if service.jobs is not None and prefers_job(request.headers):
+        return await submit_job(request, service.jobs, preferred=True)
     timings = request.state.timings = Timings()
     started = time.perf_counter()
     async with read_upload(request) as (file, fields):
@@ -91,13 +98,7 @@ async def separate(request: Request) -> Response:
             def work() -> AnswerResponse:
                 timings.add("queue", queued)
                 answer = separator.run(file, ask, workspace.path, call, timings)
-                headers = {
-                    "Server-Timing": timings.header(),
-                    "X-Model-Version": separator.engine.version,
-                    "X-Embedding-Cache": ", ".join(answer.cache_states),
-                    "X-Presence": ", ".join(f"{item.probability:.3f}" for item in answer.presence),
-                    "X-Audio-Duration": f"{answer.recording.duration_s:.6f}",
-                }
+                headers = headers_of(answer, separator.engine.version, timings)
                 return AnswerResponse(answer, workspace, headers)
 
             return await service.admission.run(work, call, gone)
@@ -145,6 +146,7 @@ async def info(request: Request) -> Response:
             "reads": service.require_ready().decoder.kinds,
             "presence": "uncalibrated" if engine.network.calibration is None else "calibrated",
             "cache": engine.cache_info(),
+            "jobs": service.jobs.kind if service.jobs else "off",
             "limits": {
                 "max_upload_bytes": settings.max_upload_bytes,
                 "max_audio_s": settings.max_audio_s,
@@ -159,6 +161,10 @@ async def info(request: Request) -> Response:
                 "deadline_s": settings.deadline_s,
                 "stall_s": settings.stall_s,
                 "min_rate": settings.min_rate,
+                "max_job_audio_s": settings.max_job_audio_s,
+                "max_jobs_waiting": settings.max_jobs_waiting,
+                "job_workers": settings.job_workers,
+                "job_keep_s": settings.job_keep_s,
             },
         }
     )
@@ -176,8 +182,8 @@ for _path in ("/separate", "/v1/separate"):
         methods=["POST"],
         operation_id=_path.strip("/").replace("/", "_"),
         response_class=Response,
-        responses=openapi.separate_responses(),
-        openapi_extra=openapi.SEPARATE_BODY,
+        responses={**openapi.separate_responses(*job_openapi.JOB_KINDS), 202: job_openapi.accepted()},
+        openapi_extra={**openapi.SEPARATE_BODY, "parameters": [job_openapi.PREFER, job_openapi.IDEMPOTENCY]},
     )
 for _path, _endpoint, _example, _kinds in (
     ("/healthz", healthz, openapi.HEALTH, ()),

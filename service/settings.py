@@ -116,6 +116,36 @@ class Settings(BaseSettings):
         ),
     ] = 120.0
 
+    spool: Annotated[
+        Path | None,
+        Field(description="Folder of the jobs' files; with Redis and one folder for all, replicas share their jobs."),
+    ] = None
+    job_workers: Annotated[
+        int, Field(ge=0, le=64, description="Jobs worked on at once; with 0 a replica leaves them to the others.")
+    ] = 1
+    job_weight: Annotated[
+        float, Field(gt=0, le=1, description="Share of the engine of a job beside a request that somebody waits for.")
+    ] = 0.25
+    job_lease_s: Annotated[
+        float,
+        Field(ge=0.2, le=3_600, description="Seconds after which the jobs of a silent replica are another's."),
+    ] = 15.0
+    job_keep_s: Annotated[
+        float, Field(gt=0, le=31 * 86_400, description="Seconds that results are kept after a job has ended.")
+    ] = 3_600.0
+    job_remember_s: Annotated[
+        float, Field(gt=0, le=31 * 86_400, description="Seconds more in which its results are 410 and not 404.")
+    ] = 86_400.0
+    max_job_audio_s: Annotated[
+        float, Field(gt=0, description="Seconds of decoded audio of a job, which nobody holds a connection for.")
+    ] = 7_200.0
+    max_jobs_waiting: Annotated[
+        int, Field(ge=0, le=100_000, description="Jobs that may wait; further ones are refused before they are read.")
+    ] = 100
+    max_spool_bytes: Annotated[
+        int, Field(ge=MIB, description="Bytes of all jobs' files, uploads and results, in all replicas together.")
+    ] = 32 * GIB
+
     api_keys_file: Annotated[
         Path | None,
         Field(description="File of `id sha256-hex [quota]` lines, read again when it changes; without it, no keys."),
