@@ -22,7 +22,7 @@ from service.timings import Timings
 
 STAGES = ("upload", "queue", "decode", "embed", "turn", "infer", "encode", "separate", "pack")
 BREAKER_STATES = ("off", "closed", "half-open", "open")
-JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+JOB_STATES = ("queued", "running")
 OTHER = "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Seconds: a stage may take a millisecond or, for an hour of audio, minutes.
@@ -91,6 +91,7 @@ class Metrics:
         self._audio = counter("audio_seconds", "Audio decoded (in) and written (out).", "direction")
         self._bytes = counter("bytes", "Bodies of requests (in) and answers (out).", "direction")
         self._cache = counter("cache", "Prompts looked up in the text cache.", "tier", "result")
+        self._jobs = counter("jobs_ended", "Jobs that this process has ended.", "state")
         self._batches = histogram("batch_size", "Windows inferred at once.", (1, 2, 4, 8, 16, 32))
         self._lag = histogram("event_loop_lag_seconds", "How late the event loop wakes up.", _LAG_BUCKETS)
         for direction in ("in", "out"):
@@ -119,6 +120,11 @@ class Metrics:
         self._audio.labels("out").inc(timings.audio_out_s)
         for state in timings.cache_states:
             self._looked_up(state)
+
+    def job_ended(self, timings: Timings, state: str) -> None:
+        """Count a job and its work; ``state`` is its last."""
+        self._jobs.labels(state).inc()
+        self.separated(timings)
 
     def _looked_up(self, state: str) -> None:
         self._cache.labels("local", "hit" if state == "hit-local" else "miss").inc()
@@ -173,7 +179,7 @@ class Now(Collector):
         pending: windows that wait for the engine.
         breaker: state of the way to Redis.
         ready: whether a separation would be taken.
-        jobs: jobs by state.
+        jobs: jobs that have not ended, by state.
         killed: how many children gave no answer, by what they were for and why.
         model: name, version and provider; empty until it is loaded.
         scratch_free: bytes free where temporary files go.
@@ -199,7 +205,7 @@ class Now(Collector):
         yield _gauge("scratch_free_bytes", "Free bytes where temporary files go.", self.scratch_free)
         state = self.breaker()
         yield _states("redis_breaker_state", "1 for the state of the way to Redis.", {state: 1}, BREAKER_STATES)
-        yield _states("jobs", "Jobs known here.", self.jobs(), JOB_STATES)
+        yield _states("jobs", "Jobs that have not ended.", self.jobs(), JOB_STATES)
         about = self.model()
         info = GaugeMetricFamily("winnow_model_info", "The model in service.", labels=("name", "version"))
         provider = GaugeMetricFamily("winnow_provider", "What runs the model.", labels=("provider",))

@@ -86,7 +86,7 @@ class Telemetry:
 
     def job_ended(self, timings: Timings, duration_s: float, state: str, traceparent: str | None = None) -> None:
         """A job has: count its work and trace it. ``state`` is its last."""
-        self.metrics.separated(timings)
+        self.metrics.job_ended(timings, state)
         if self._tracing is not None:
             failed = state == "failed"
             self._tracing.work("job", timings, duration_s, {"winnow.job": state}, traceparent, failed=failed)

@@ -54,6 +54,7 @@ def known() -> dict[str, set[str]]:
     timings.cache_states = ("miss", "hit-redis")
     record = Record("1", "POST", "/separate", 503, 1.0, None, "busy", "/separate", 1, 1, timings)
     metrics.ended(record, "/separate")
+    metrics.job_ended(timings, "succeeded")
     found = dict(GIVEN)
     for family in metrics.registry.collect():
         assert family.samples, family.name
