@@ -47,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="start the HTTP service")
     serve.add_argument("--host", help="address to listen on (WINNOW_HOST)")
     serve.add_argument("--port", type=int, help="TCP port, 0 for any (WINNOW_PORT)")
+    serve.add_argument("--workers", type=int, default=1, help="processes on this port, for many cores (default: 1)")
+    serve.add_argument("--fd", type=int, help=argparse.SUPPRESS)  # a port that is open already, from Workers
     serve.set_defaults(run=_serve)
 
     separate = commands.add_parser("separate", help="separate a file, without a server")
@@ -104,10 +106,15 @@ def _serve(options: argparse.Namespace) -> int:
     settings = Settings(**given)
     configure_logging(settings)
     require_keys_or_loopback(settings)
+    if options.workers != 1:
+        from service.loading import usable_threads
+        from service.workers import Workers
+
+        return Workers(settings, options.workers, usable_threads()).run()
     # Loaded before the port opens: what cannot start says so in one line, and whoever connects is answered at once.
     engine = load_engine(settings)
     try:
-        serve(settings, engine)
+        serve(settings, engine, options.fd)
     finally:
         engine.close()
     return 0

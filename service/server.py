@@ -34,13 +34,19 @@ log = logging.getLogger("winnow.server")
 _LAST_WORDS_S = 1.0
 
 
-def serve(settings: Settings, engine: Engine) -> None:
-    """Serve an engine until a signal ends it; nothing of it runs and no file of a request is left when this returns."""
+def serve(settings: Settings, engine: Engine, listener: int | None = None) -> None:
+    """Serve an engine until a signal ends it; nothing of it runs and no file of a request is left when this returns.
+
+    Args:
+        settings: where to listen, and all else.
+        engine: stays the caller's to close.
+        listener: file descriptor of a socket that listens already, shared with other processes.
+    """
     app = create_app(settings, engine)
     service: Service = app.state.service
     if service.separator is not None:
         service.separator.warm_up()  # said here, what cannot start is one line; the event loop would say it in forty
-    Server.of(app, settings).run()
+    Server.of(app, settings).run(None if listener is None else [socket.socket(fileno=listener)])
     if not service.admission.wait(_LAST_WORDS_S):
         log.warning("work that does not stop is left behind")
 
