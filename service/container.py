@@ -1,8 +1,8 @@
 """Which kind of file this is, by its first bytes; names and content types are the caller's word and are not read.
 
-Only what is on the list reaches a decoder: fewer parsers, fewer holes. Inside WAV and AIFF the same goes for codecs, since ADPCM
-readers are where decoders have had theirs. WAV and AIFF are also measured here against their own headers, because the
-decoder quietly shortens a file whose data ends early.
+Only what is on the list reaches a decoder: fewer parsers, fewer holes. Inside WAV and AIFF the same goes for codecs,
+since ADPCM readers are where decoders have had theirs. Both are also measured here against their own headers, because
+the decoder quietly shortens a file whose data ends early.
 """
 
 from __future__ import annotations
