@@ -102,7 +102,8 @@ _NEVER = (errors.NotAcceptable, errors.DeadlinePassed, errors.TooLongToWait)
 _FORM = tuple(
     kind for kind in openapi.SEPARATE_KINDS if kind in _AT_ONCE or not (kind in _NEVER or issubclass(kind, _LATER))
 )
-_FAILURES = tuple(kind for kind in openapi.SEPARATE_KINDS if issubclass(kind, _LATER) and kind not in _NEVER) + (
+_FAILURES = (
+    *(kind for kind in openapi.SEPARATE_KINDS if issubclass(kind, _LATER) and kind not in _NEVER),
     errors.InvalidField,
     errors.StorageFull,
     errors.JobLost,

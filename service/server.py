@@ -56,6 +56,7 @@ class Server(uvicorn.Server):
 
     Attributes:
         on_hangup: called from the event loop after SIGHUP.
+        holding: whether there is work that nobody else can do, and whose callers have to be able to ask for it.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Server(uvicorn.Server):
             )
         )
         self.on_hangup: Callable[[], None] = lambda: None
+        self.holding: Callable[[], bool] = lambda: False
         self._admission = admission
         self._pre_stop_s = settings.pre_stop_s
         self._grace_s = settings.grace_s
@@ -93,6 +95,8 @@ class Server(uvicorn.Server):
         server = cls(app, settings, service.admission, app.state.telemetry.ended)
         if service.keys is not None:
             server.on_hangup = functools.partial(service.keys.refresh, force=True)
+        if service.jobs is not None:
+            server.holding = service.jobs.holding
         return server
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -129,7 +133,8 @@ class Server(uvicorn.Server):
             if not self._admission.draining:
                 log.info("draining: %d requests inside", self._admission.inside)
             self._admission.draining = True
-            if self._at_once or time.monotonic() - self._drain_since_s >= self._pre_stop_s:
+            waited_s = time.monotonic() - self._drain_since_s - self._pre_stop_s
+            if self._at_once or waited_s >= self._grace_s or (waited_s >= 0 and not self.holding()):
                 self.should_exit = True
         return await super().on_tick(counter)
 
@@ -151,6 +156,8 @@ class Server(uvicorn.Server):
 
     async def _give_up_in_time(self) -> None:
         until_s = time.monotonic() + self._grace_s
+        if self._drain_since_s is not None:  # what was held for jobs is of the same grace
+            until_s = min(until_s, self._drain_since_s + self._pre_stop_s + self._grace_s)
         while time.monotonic() < until_s and not self._at_once:
             await asyncio.sleep(0.05)
         log.warning("%d requests are given up", self._admission.inside)
