@@ -13,11 +13,12 @@ from typing import Any, BinaryIO
 from service.child import ChildDied
 from service.container import READ_HERE
 from service.decode import AudioLimits, check_form, check_length
-from service.errors import AudioTooLong, ChildError, CorruptAudio, StorageFull, UnsupportedAudio, WinnowError
+from service.errors import AudioTooLong, ChildError, CorruptAudio, UnsupportedAudio, WinnowError
 from service.ffmpeg import DEMUXERS
 from service.nursery import Nursery
 from service.recording import Recording
 from service.sandbox import ChildLimits
+from service.workspace import no_room
 
 log = logging.getLogger("winnow.decoder")
 _SPARE_BYTES = 16 * 1024 * 1024
@@ -140,7 +141,7 @@ class Decoder:
                 bound = self.limits.max_decoded_bytes
                 return AudioTooLong(f"at most {bound} bytes of decoded audio (float32, all channels)", limit=bound)
             case "disk":
-                return StorageFull("no room for the request's temporary files", retry_after_s=30)
+                return no_room()
         return ChildError("the process that decodes the file was lost")
 
     def _recording(self, answer: dict[str, Any], folder: Path) -> Recording:

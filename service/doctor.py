@@ -10,6 +10,7 @@ from collections.abc import Callable
 from model.bundle import Bundle
 from service.errors import StartError
 from service.loading import check_builds, installed_builds, load_engine, redis_tier, stop_telemetry, usable_threads
+from service.nursery import Nursery
 from service.settings import Settings
 
 
@@ -29,6 +30,7 @@ def run(write: Callable[[str], None] = print) -> int:
     report("python", lambda: f"{platform.python_version()} on {sys.platform}, {usable_threads()} threads")
     report("runtime", _runtime)
     report("bundle", lambda: _bundle(settings))
+    report("children", lambda: _children(settings))
     report("provider", lambda: _provider(settings))
     report_line, starts = _redis(settings)
     write(report_line)
@@ -61,6 +63,17 @@ def _provider(settings: Settings) -> str:
         return f"{engine.network.provider} in force (asked for: {settings.device})"
     finally:
         engine.close()
+
+
+def _children(settings: Settings) -> str:
+    nursery = Nursery()
+    try:
+        found = nursery.warm_up()
+    finally:
+        nursery.close()
+    network = "without network" if found["isolated"] else "WITH NETWORK (namespaces are not permitted)"
+    files = "without files" if found["landlock"] else "WITH FILES (the kernel has no Landlock)"
+    return f"decode and encode {network}, {files}, with {settings.child_memory_bytes >> 20} MiB each"
 
 
 def _redis(settings: Settings) -> tuple[str, bool]:

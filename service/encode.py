@@ -21,12 +21,13 @@ from typing import Any, BinaryIO, Protocol, Self
 import numpy as np
 
 from service.child import ChildDied
-from service.errors import ChildError, StorageFull, WinnowError
+from service.errors import ChildError, WinnowError
 from service.formats import FORMATS, Encoding
 from service.link import HEAD, read_frame
 from service.nursery import Nursery
 from service.sandbox import ChildLimits
 from service.stem_file import StemFile, frame_type, frames_of
+from service.workspace import no_room
 
 log = logging.getLogger("winnow.encode")
 _PIPE_BYTES = 1024 * 1024  # a block of stereo and more, so that feeding seldom waits
@@ -204,7 +205,7 @@ class _ChildSink:
         log.error("an encoding child died: %s", death)
         # libsndfile does not say why it could not write.
         if death.reason == "disk" or shutil.disk_usage(os.fspath(self._out.name)).free < _FULL_BYTES:
-            return StorageFull("no room for the request's temporary files", retry_after_s=30)
+            return no_room()
         return ChildError("the process that writes the file was lost")
 
 

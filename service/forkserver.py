@@ -18,11 +18,10 @@ import select
 import signal
 import socket
 import struct
-import sys
 from typing import Any
 
 from service.errors import AudioError, StorageFull
-from service.landlock import forbid_files
+from service.landlock import forbid_files, supported
 from service.link import receive_frame, send_frame
 from service.sandbox import ChildLimits, confine, drop_capabilities, leave_network
 
@@ -179,4 +178,4 @@ def _close_all_but(kept: set[int]) -> None:
 
 def ping(arguments: dict[str, Any], files: list[int], link: socket.socket) -> dict[str, Any]:
     """A job that does nothing, to see whether children can be had."""
-    return {"python": sys.version.split()[0]}
+    return {"landlock": supported()}

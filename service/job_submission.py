@@ -41,7 +41,7 @@ async def submit_job(request: Request, jobs: Jobs, *, preferred: bool = False) -
     owner: str | None = request.state.caller
     key = read_key(request.headers, owner)
     await jobs.ask(jobs.require_room)
-    async with read_upload(request) as (file, fields):
+    async with read_upload(request, jobs.settings.min_free_bytes) as (file, fields):
         ask = _read_ask(fields, request.headers.get("accept"), jobs.settings)
         await asyncio.to_thread(_require_audio, file, jobs.settings.ffmpeg)
         job_id = new_id()

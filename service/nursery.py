@@ -90,8 +90,10 @@ class Nursery:
             raise ChildError("no child process can be started") from error
         return Child(link, cord, limits, lambda reason: self._count(work, reason))
 
-    def warm_up(self) -> None:
-        """Start the process behind it and have one child.
+    def warm_up(self) -> dict[str, Any]:
+        """Start the process behind it and have one child; returns what holds for all of them.
+
+        ``isolated`` is whether they are without network, ``landlock`` the version that takes files away, 0 for none.
 
         Raises:
             StartError: this system does not let us; the message says so.
@@ -99,7 +101,7 @@ class Nursery:
         try:
             child = self.start("service.forkserver:ping", {}, [], _FIRST_CHILD, work="start")
             try:
-                child.result(lambda: None)
+                return child.result(lambda: None)
             finally:
                 child.close()
         except (ChildError, ChildDied) as error:

@@ -82,7 +82,7 @@ async def separate(request: Request) -> Response:
         return await submit_job(request, service.jobs, preferred=True)
     timings = request.state.timings = Timings()
     started = time.perf_counter()
-    async with read_upload(request) as (file, fields):
+    async with read_upload(request, service.settings.min_free_bytes) as (file, fields):
         timings.add("upload", started)
         ask = read_ask(
             fields,

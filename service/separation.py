@@ -27,7 +27,7 @@ from service.decoder import Decoder
 from service.embedding import Embedding
 from service.encode import Encoder
 from service.engine import Engine, Listening
-from service.errors import ModelError, StorageFull
+from service.errors import ModelError
 from service.formats import ZIP_TYPE
 from service.nursery import Nursery
 from service.quantise import to_steps, with_residual
@@ -35,6 +35,7 @@ from service.recording import Recording
 from service.sandbox import ChildLimits
 from service.settings import Settings
 from service.timings import Timings
+from service.workspace import no_room
 
 _SPARE_BYTES = 64 * 1024 * 1024
 
@@ -109,7 +110,7 @@ class Separator:
             return Answer(path, media_type, path.name, presence, states, recording)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull("no room for the request's temporary files", retry_after_s=30) from error
+                raise no_room() from error
             raise
 
     def _check_room(self, recording: Recording, ask: Ask, folder: Path) -> None:
@@ -117,7 +118,7 @@ class Separator:
         bytes_a_sample = (ask.encoding.pcm_bits or 32) // 8
         needed = recording.n_samples * recording.n_channels * bytes_a_sample * (ask.n_files + 1)
         if shutil.disk_usage(folder).free < needed + _SPARE_BYTES:
-            raise StorageFull("no room for the request's temporary files", retry_after_s=30, limit=needed)
+            raise no_room(needed)
 
     def _write_stems(
         self, recording: Recording, ask: Ask, embeddings: list[Embedding], folder: Path, call: Call
@@ -125,9 +126,9 @@ class Separator:
         """Write every sound that is asked for; returns them, and each prompt's presence."""
         rate, n_channels, n_samples = recording.sample_rate, recording.n_channels, recording.n_samples
         paths = [folder / name for name in file_names(ask)]
-        listening = self.engine.listen(embeddings, call.check, rate, len(ask.prompts))
-        stream = MaskStream(self.engine.signal, rate, n_channels, len(ask.prompts), listening.mask)
-        with ExitStack() as stack:
+        with self.engine.line(call) as line, ExitStack() as stack:
+            listening = self.engine.listen(embeddings, line, rate, len(ask.prompts))
+            stream = MaskStream(self.engine.signal, rate, n_channels, len(ask.prompts), listening.mask)
             writers = [
                 stack.enter_context(
                     self.encoder.open(path, ask.encoding, rate, n_channels, n_samples, check=call.check)
@@ -145,7 +146,7 @@ class Separator:
                         writer.write(piece)
             with call.timings.measure("encode"):
                 stack.close()
-        presence = [within(item, recording.duration_s) for item in listening.finish()]
+            presence = [within(item, recording.duration_s) for item in listening.finish()]
         prompts: list[tuple[str | None, Presence | None]] = []
         if ask.wants_stems:
             prompts += zip(ask.prompts, presence, strict=True)

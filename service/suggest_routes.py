@@ -32,7 +32,7 @@ async def suggest(request: Request) -> Response:
     suggester = service.require_suggester()
     timings = request.state.timings = Timings()
     started = time.perf_counter()
-    async with read_upload(request) as (file, fields):
+    async with read_upload(request, service.settings.min_free_bytes) as (file, fields):
         timings.add("upload", started)
         refuse_unknown(fields, FIELDS)
         settings = service.settings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import BinaryIO
@@ -11,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from service.errors import InvalidField, MalformedRequest, MissingField, NotMultipart, TooManyFiles
+from service.workspace import no_room, require_room
 
 FORM_TYPE = "multipart/form-data"
 _MAX_FIELDS = 128
@@ -18,10 +21,17 @@ _MAX_FIELD_BYTES = 64 * 1024
 
 
 @asynccontextmanager
-async def read_upload(request: Request) -> AsyncIterator[tuple[BinaryIO, dict[str, list[str]]]]:
+async def read_upload(
+    request: Request, min_free_bytes: int = 0
+) -> AsyncIterator[tuple[BinaryIO, dict[str, list[str]]]]:
     """Read the body; yields the file ``audio``, which is gone afterwards, and the text fields by name.
 
+    Args:
+        request: whose body it is.
+        min_free_bytes: that must be free where it goes, before any of it is read.
+
     Raises:
+        StorageFull: there is no room for it.
         NotMultipart: the body is another kind of thing.
         MalformedRequest: the form cannot be parsed, or has too many or too long fields.
         TooManyFiles: ``audio`` is there more than once.
@@ -31,11 +41,16 @@ async def read_upload(request: Request) -> AsyncIterator[tuple[BinaryIO, dict[st
     content_type = request.headers.get("content-type", "")
     if content_type and content_type.partition(";")[0].strip().lower() != FORM_TYPE:
         raise NotMultipart(f"send {FORM_TYPE}", field="Content-Type", limit=FORM_TYPE)
+    await asyncio.to_thread(require_room, min_free_bytes)
     try:
         # One file more than allowed is read, so as to tell two files from a broken form.
         form = await request.form(max_files=2, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
     except HTTPException as error:
         raise MalformedRequest(str(error.detail)) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_room() from error
+        raise
     try:
         texts: dict[str, list[str]] = {}
         files: list[UploadFile] = []

@@ -43,7 +43,7 @@ class Workspace:
                 self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise StorageFull("no room for the request's temporary files", retry_after_s=30) from error
+                    raise no_room() from error
                 raise
             lock = _open_locked(self.path, wait=True)
             if lock is not None:
@@ -69,7 +69,12 @@ class Workspace:
 def require_room(min_free_bytes: int) -> None:
     """Raise StorageFull unless so much is free where temporary files go."""
     if shutil.disk_usage(tempfile.gettempdir()).free < min_free_bytes:
-        raise StorageFull("no room for the request's temporary files", retry_after_s=30, limit=min_free_bytes)
+        raise no_room(min_free_bytes)
+
+
+def no_room(limit: float | None = None) -> StorageFull:
+    """The error of a disk that is full; ``limit`` is what would be needed, in bytes."""
+    return StorageFull("no room for the request's temporary files", retry_after_s=30, limit=limit)
 
 
 def remove_leftovers() -> int:

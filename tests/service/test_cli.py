@@ -98,7 +98,8 @@ def test_a_setting_out_of_range_is_one_line(monkeypatch: pytest.MonkeyPatch, mix
 def test_doctor(bundle: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for expected in ("CPUExecutionProvider in force", "separator.onnx", "WINNOW_REDIS_URL is not set"):
+    found = ("CPUExecutionProvider in force", "decode and encode", "separator.onnx", "WINNOW_REDIS_URL is not set")
+    for expected in found:
         assert expected in said
     monkeypatch.setenv("WINNOW_MODEL", str(bundle.parent / "nowhere"))
     assert cli.main(["doctor"]) == 1

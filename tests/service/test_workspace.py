@@ -96,3 +96,14 @@ def test_a_folder_that_cannot_be_made_is_storage(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(StorageFull):
         Workspace()
     require_room(0)
+
+
+def test_a_disk_that_fills_up_while_a_file_comes(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start()
+    sound = encode(noise(1_000_000, 2))
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: Path("/dev/full").open("w+b", buffering=0))
+    response = running.separate(sound)
+    assert (response.status_code, response.json()["type"]) == (503, "/problems/storage-full")
+    monkeypatch.setattr(tempfile, "TemporaryFile", real)
+    assert running.separate(encode(noise(1_600))).status_code == 200
