@@ -62,7 +62,7 @@ echo "image: $((size / 1000000)) MB (limit $LIMIT_MB MB)"
 [ $((size / 1000000)) -lt "$LIMIT_MB" ] || fail "the image is too large"
 
 if [ -z "${WINNOW_REDIS_URL:-}" ] && command -v redis-server >/dev/null; then
-    redis-server --bind 127.0.0.1 --port "$REDIS_PORT" --maxmemory 64mb --maxmemory-policy allkeys-lru --save "" \
+    redis-server --bind 127.0.0.1 --port "$REDIS_PORT" --maxmemory 64mb --maxmemory-policy volatile-lru --save "" \
         --appendonly no --dir "$WORK" >"$WORK/redis.log" 2>&1 &
     redis=$!
     WINNOW_REDIS_URL=redis://127.0.0.1:$REDIS_PORT/0

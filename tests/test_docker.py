@@ -64,7 +64,7 @@ def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
 
 def test_the_redis_of_the_compose_file_is_a_bounded_cache() -> None:
     command = COMPOSE["services"]["redis"]["command"]
-    assert "--maxmemory 64mb" in command and "allkeys-lru" in command and '--save ""' in command
+    assert "--maxmemory 64mb" in command and "volatile-lru" in command and '--save ""' in command
     assert COMPOSE["services"]["winnow"]["environment"]["WINNOW_REDIS_URL"] == "redis://redis:6379/0"
 
 
