@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import BinaryIO
 
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from service.errors import InvalidField, MalformedRequest, MissingField, NotMultipart, TooManyFiles
@@ -43,10 +43,10 @@ async def read_upload(
         raise NotMultipart(f"send {FORM_TYPE}", field="Content-Type", limit=FORM_TYPE)
     await asyncio.to_thread(require_room, min_free_bytes)
     try:
-        # One file more than allowed is read, so as to tell two files from a broken form.
-        form = await request.form(max_files=2, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
-    except HTTPException as error:
-        raise MalformedRequest(str(error.detail)) from error
+        async with aclosing(request.stream()) as stream:
+            form = await _Form(request.headers, stream).parse() if content_type else FormData()
+    except MultiPartException as error:
+        raise MalformedRequest(error.message) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise no_room() from error
@@ -70,3 +70,24 @@ async def read_upload(
         yield files[0].file, texts
     finally:
         await form.close()
+
+
+class _Form(MultiPartParser):
+    """Starlette's parser, for which a form that ends early is whole: it forgets the file at the end, open."""
+
+    def __init__(self, headers: Headers, stream: AsyncGenerator[bytes, None]) -> None:
+        # One file more than allowed is read, so as to tell two files from a broken form.
+        super().__init__(
+            headers, self._whole(stream), max_files=2, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+        )
+        self._ended = False
+
+    def on_end(self) -> None:
+        """The last boundary was there."""
+        self._ended = True
+
+    async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._ended:
+            raise MultiPartException("the form ends before its boundary")
