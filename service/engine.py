@@ -1,21 +1,27 @@
-"""The loaded model behind the service: text through the cache, windows one at a time, warmed before anyone waits."""
+"""The loaded model behind the service: text through the cache, windows in turns of calls, warmed before it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from model.calibration import Calibration
-from model.negatives import lower
-from model.presence import Presence, PresenceMeter
 from model.spec import SignalSpec
+from service.call import Call
 from service.embedding import Embedding, join
+from service.engine_thread import EngineThread
 from service.errors import ModelError
-from service.hearing import Hearing
+from service.listening import Listening
+from service.scheduler import Observer, Scheduler
 from service.text_cache import TextCache
-from service.turns import Turns
+from service.window import Line
+
+_LOOK_S = 0.1  # how often a call that waits for its window looks whether it is wanted still
+_LEAVE_S = 5.0  # what a closing engine waits for the window that runs
 
 
 class Network(Protocol):
@@ -52,6 +58,20 @@ class Network(Protocol):
         """How surely each prompt is in a window (bands [K, N], its masks) or a waveform [T]: [P] in 0..1."""
 
 
+@dataclass
+class _Ask:
+    """A window as the engine's thread gets it, and when it ran (:func:`time.perf_counter`).
+
+    ``masked`` asks for masks and what is heard, else only for what is heard.
+    """
+
+    sound: np.ndarray
+    embedding: tuple[np.ndarray, np.ndarray, np.ndarray]
+    masked: bool
+    began_s: float = 0.0
+    ended_s: float = 0.0
+
+
 class Engine:
     """A model in service.
 
@@ -63,25 +83,43 @@ class Engine:
         signal: the model's signal.
         version: of the bundle.
         about: what ``/v1/models`` says of it.
+        scheduler: whose turn it is.
     """
 
     def __init__(
-        self, network: Network, signal: SignalSpec, version: str, about: dict[str, Any], cache: TextCache
+        self,
+        network: Network,
+        signal: SignalSpec,
+        version: str,
+        about: dict[str, Any],
+        cache: TextCache,
+        observer: Observer | None = None,
     ) -> None:
         self.network = network
         self.signal = signal
         self.version = version
         self.about = about
         self._cache = cache
-        self.turns = Turns()
+        self.scheduler = Scheduler(observer=observer)
+        self._thread = EngineThread(self.scheduler, self._infer)
         self.ready = False
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the engine will never answer again; only a new process helps."""
+        return self._thread.stuck
+
+    def line(self, call: Call) -> AbstractContextManager[Line]:
+        """A call's place among the others, while the block lasts."""
+        return self.scheduler.line(call)
 
     def warm_up(self) -> None:
         """Run every graph once at the shapes that requests use, past the cache, so that the first one is no slower."""
         embedding = join([self._compute("a sound")])
-        self.infer(np.ones((self.signal.n_bands, self.signal.window_frames), np.float32), embedding)
-        if self.network.audio_rate:
-            self.hear(np.ones(self.network.audio_samples, np.float32), embedding)
+        with self.line(Call()) as line:
+            self.infer(np.ones((self.signal.n_bands, self.signal.window_frames), np.float32), embedding, line)
+            if self.network.audio_rate:
+                self.hear(np.ones(self.network.audio_samples, np.float32), embedding, line)
         self.ready = True
 
     def embed(self, prompts: tuple[str, ...]) -> tuple[list[Embedding], list[str]]:
@@ -95,9 +133,9 @@ class Engine:
         return Embedding(np.asarray(tokens[0][~padding[0]], np.float32), np.asarray(pooled[0], np.float32))
 
     def infer(
-        self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]
+        self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray], line: Line
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Masks of one window and each prompt's presence in it, when its turn comes.
+        """Masks of one window and each prompt's presence in it, when the line's turn comes.
 
         Presence is zero from a model that hears waveforms, for which :meth:`hear` is there.
 
@@ -106,28 +144,55 @@ class Engine:
 
         Raises:
             ModelError: a number is not finite.
+            Abandoned, DeadlinePassed: the line's call is not wanted any more.
         """
-        with self.turns.take():
-            try:
-                mask = self.network.mask(bands, embedding)
-            except FloatingPointError as error:
-                raise ModelError("the model's answer is not finite") from error
-            if not np.isfinite(mask).all():
-                raise ModelError("the model's answer is not finite")
-            heard = np.zeros(len(mask)) if self.network.audio_rate else self._presence(bands, embedding, mask)
+        mask, heard = self._ask(_Ask(bands, embedding, masked=True), line)
         return mask, heard
 
-    def hear(self, waveform: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        """Each prompt's presence in a waveform at the model's ``audio_rate``, when its turn comes.
+    def hear(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray], line: Line) -> np.ndarray:
+        """Each prompt's presence in bands, or in a waveform at the model's ``audio_rate``, when the line's turn comes.
 
         Shape:
-            waveform [T]; returns [P].
+            sound [K, N] or [T]; returns [P].
 
         Raises:
-            ModelError: a number is not finite.
+            As :meth:`infer`.
         """
-        with self.turns.take():
-            return self._presence(waveform, embedding)
+        heard: np.ndarray = self._ask(_Ask(sound, embedding, masked=False), line)
+        return heard
+
+    def _ask(self, ask: _Ask, line: Line) -> Any:
+        asked_s = time.perf_counter()
+        answer = self.scheduler.submit(line, ask)
+        while True:
+            try:
+                result = answer.result(_LOOK_S)
+                break
+            except TimeoutError:
+                line.call.check()  # leaves the window that runs to end by itself
+        line.call.timings.add("turn", asked_s, ask.began_s)
+        line.call.timings.add("infer", ask.began_s, ask.ended_s)
+        return result
+
+    def _infer(self, asks: list[_Ask]) -> list[Any]:
+        """On the engine's thread."""
+        answers = []
+        for ask in asks:
+            ask.began_s = time.perf_counter()
+            answers.append(self._masks(ask) if ask.masked else self._presence(ask.sound, ask.embedding))
+            ask.ended_s = time.perf_counter()
+        return answers
+
+    def _masks(self, ask: _Ask) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            mask = self.network.mask(ask.sound, ask.embedding)
+        except FloatingPointError as error:
+            raise ModelError("the model's answer is not finite") from error
+        if not np.isfinite(mask).all():
+            raise ModelError("the model's answer is not finite")
+        if self.network.audio_rate:
+            return mask, np.zeros(len(mask))
+        return mask, self._presence(ask.sound, ask.embedding, mask)
 
     def _presence(
         self,
@@ -148,64 +213,17 @@ class Engine:
         return self._cache.info()
 
     def listen(
-        self,
-        embeddings: list[Embedding],
-        check: Callable[[], None],
-        sample_rate: int,
-        n_wanted: int | None = None,
+        self, embeddings: list[Embedding], line: Line, sample_rate: int, n_wanted: int | None = None
     ) -> Listening:
-        """Begin a recording. ``check`` is called before each window; whatever it raises ends the work.
+        """Begin a recording, whose windows take the turns of ``line``.
 
         Embeddings after the first ``n_wanted`` are of negatives: they lower the masks of the rest, and have none.
         """
-        return Listening(self, embeddings, check, sample_rate, len(embeddings) if n_wanted is None else n_wanted)
+        return Listening(self, embeddings, line, sample_rate, len(embeddings) if n_wanted is None else n_wanted)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections; what waits for a window is cancelled."""
         self.ready = False
+        self.scheduler.close()
+        self._thread.join(_LEAVE_S)
         self._cache.close()
-
-
-class Listening:
-    """The model at work on one recording: a mask for each window, and what was heard in all of them."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        embeddings: list[Embedding],
-        check: Callable[[], None],
-        sample_rate: int,
-        n_wanted: int,
-    ) -> None:
-        self._engine = engine
-        self._n_wanted = n_wanted
-        self._embedding = join(embeddings)
-        self._check = check
-        self._meter = PresenceMeter(engine.signal, n_wanted, engine.network.calibration)
-        audio_rate, audio_samples = engine.network.audio_rate, engine.network.audio_samples
-        self._hearing = Hearing(sample_rate, audio_rate, audio_samples, self._hear) if audio_rate else None
-
-    def take(self, block: np.ndarray) -> None:
-        """Hear the recording's next samples [C, T], where the model hears waveforms; bands come by :meth:`mask`."""
-        if self._hearing:
-            self._hearing.push(block)
-
-    def _hear(self, waveform: np.ndarray) -> None:
-        self._check()
-        self._meter.hear(self._engine.hear(waveform, self._embedding)[: self._n_wanted])
-
-    def mask(self, bands: np.ndarray) -> np.ndarray:
-        """Masks of the next window, of the wanted prompts. Shape: bands [K, N]; returns [P, K, N]."""
-        self._check()
-        masks, heard = self._engine.infer(bands, self._embedding)
-        # What is heard of a waveform comes by windows of its own, too late to weigh negatives with.
-        known = None if self._hearing else heard
-        self._meter.add(bands, masks[: self._n_wanted], None if known is None else known[: self._n_wanted])
-        calibrated = known is not None and self._engine.network.calibration is not None
-        return lower(masks, self._n_wanted, heard[self._n_wanted :] if calibrated else None)
-
-    def finish(self) -> list[Presence]:
-        """End the recording: how surely each wanted prompt's sound is in it, and when."""
-        if self._hearing:
-            self._hearing.finish()
-        return self._meter.finish()

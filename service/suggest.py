@@ -29,6 +29,7 @@ from service.hearing import Hearing
 from service.recording import Recording
 from service.separation import Separator
 from service.timings import Timings
+from service.window import Line
 
 MOST = 20
 DEFAULT_LIMIT = 5
@@ -115,7 +116,15 @@ def suggest(
     engine: Engine, recording: Recording, phrases: tuple[str, ...], embeddings: list[Embedding], limit: int, call: Call
 ) -> list[Suggestion]:
     """The ``limit`` likeliest phrases of those given, with their embeddings."""
-    closest = _Closest(engine, np.stack([item.pooled for item in embeddings]), call.check, recording.sample_rate)
+    with engine.line(call) as line:
+        return _suggest(engine, recording, phrases, embeddings, limit, line)
+
+
+def _suggest(
+    engine: Engine, recording: Recording, phrases: tuple[str, ...], embeddings: list[Embedding], limit: int, line: Line
+) -> list[Suggestion]:
+    call = line.call
+    closest = _Closest(engine, np.stack([item.pooled for item in embeddings]), line, recording.sample_rate)
     _pass(engine, recording, closest.take, closest.mask, call, tell=call.tell)
     closest.finish()
     if closest.n_windows == 0:
@@ -124,7 +133,7 @@ def suggest(
     calibration = engine.network.calibration
     surest = closest.surest.copy()
     if calibration is not None and calibration.separated and not engine.network.audio_rate:
-        second = _Separated(engine, embeddings, listed[:_LISTED], closest, call.check, recording.sample_rate)
+        second = _Separated(engine, embeddings, listed[:_LISTED], closest, line, recording.sample_rate)
         _pass(engine, recording, lambda block: None, second.mask, call)
         surest = second.surest
     probability = over_windows(surest, closest.n_windows, calibration)
@@ -137,9 +146,9 @@ def suggest(
 class _Closest:
     """The first pass: how sure each phrase is where it is surest, and which of the masks' windows that is."""
 
-    def __init__(self, engine: Engine, pooled: np.ndarray, check: Callable[[], None], sample_rate: int) -> None:
+    def __init__(self, engine: Engine, pooled: np.ndarray, line: Line, sample_rate: int) -> None:
         # To hear takes the pooled vectors alone.
-        self._engine, self._check = engine, check
+        self._engine, self._line = engine, line
         self.phrases = np.zeros((len(pooled), 0, 0), np.float32), np.zeros((len(pooled), 0), bool), pooled
         self.surest = np.zeros(len(pooled))
         self.window = np.zeros(len(pooled), int)
@@ -162,10 +171,10 @@ class _Closest:
             self._hearing.finish()
 
     def _hear(self, sound: np.ndarray) -> None:
-        self._check()
+        self._line.call.check()
         if not sound.any():
             return
-        heard = self._engine.hear(sound, self.phrases)
+        heard = self._engine.hear(sound, self.phrases, self._line)
         surer = heard > self.surest
         self.surest[surer], self.window[surer] = heard[surer], self._n_asked
         self.n_windows += 1
@@ -180,10 +189,10 @@ class _Separated:
         embeddings: list[Embedding],
         listed: np.ndarray,
         closest: _Closest,
-        check: Callable[[], None],
+        line: Line,
         sample_rate: int,
     ) -> None:
-        self._engine, self._embeddings, self._check, self._sample_rate = engine, embeddings, check, sample_rate
+        self._engine, self._embeddings, self._line, self._sample_rate = engine, embeddings, line, sample_rate
         self._listed, self._closest = listed, closest
         self._n_asked = 0
         self.surest = np.zeros(len(embeddings))
@@ -194,12 +203,12 @@ class _Separated:
         if len(rows):
             masks, probability = self._separate(bands, rows)
             rest = (1.0 - masks[int(np.argmax(probability))]) * bands
-            heard = self._engine.hear(rest, self._closest.phrases)
+            heard = self._engine.hear(rest, self._closest.phrases, self._line)
             self._separate(rest, np.argsort(-heard, kind="stable")[:_LISTED])
         return np.zeros((1, *bands.shape), np.float32)
 
     def _separate(self, bands: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        listening = self._engine.listen([self._embeddings[row] for row in rows], self._check, self._sample_rate)
+        listening = self._engine.listen([self._embeddings[row] for row in rows], self._line, self._sample_rate)
         masks = listening.mask(bands)
         probability = np.array([item.probability for item in listening.finish()])
         self.surest[rows] = np.maximum(self.surest[rows], probability)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import sys
+import time
 from dataclasses import dataclass
 
 from service.server_process import ServerProcess
@@ -44,6 +45,8 @@ class Overload:
         replies: to the requests that were too many.
         health: of a probe every 50 ms meanwhile.
         lags: seconds by which the client itself was late.
+        client_cpu: seconds of a core that the client took in a second, at saturation and in overload: where it shares
+            the service's cores, that is work which the service could not do.
     """
 
     saturation: tuple[float, float]
@@ -51,6 +54,7 @@ class Overload:
     health: list[Reply]
     lags: list[float]
     seconds: float
+    client_cpu: tuple[float, float]
 
     @property
     def goodput(self) -> float:
@@ -79,15 +83,19 @@ class Overload:
 
 async def measure(once: Once, health: Once, seconds: float, saturate_s: float, clients: int = CLIENTS) -> Overload:
     """Saturate, overload, saturate."""
+    cpu_s = time.process_time()
     before = throughput(await closed_loop(once, clients, saturate_s))
+    saturated_cpu = (time.process_time() - cpu_s) / saturate_s
     stop = asyncio.Event()
     probes = asyncio.ensure_future(every(health, 0.05, stop))
     lags = asyncio.ensure_future(measure_lag(stop))
+    cpu_s = time.process_time()
     replies = await open_loop(once, TIMES * before, seconds)
+    overloaded_cpu = (time.process_time() - cpu_s) / seconds
     stop.set()
     seen_health, seen_lags = await probes, await lags
     after = throughput(await closed_loop(once, clients, saturate_s))
-    return Overload((before, after), replies, seen_health, seen_lags, seconds)
+    return Overload((before, after), replies, seen_health, seen_lags, seconds, (saturated_cpu, overloaded_cpu))
 
 
 def run(seconds: float = 60.0) -> int:
@@ -114,6 +122,8 @@ def tell(report: Report, seen: Overload, deadline_s: float) -> None:
     report.figure("refused", len(seen.refusals_s))
     report.figure("latency of those served, 50%", 1_000 * percentile(served, 0.5), "ms")
     report.figure("this client's own lag, 99%", 1_000 * percentile(seen.lags, 0.99), "ms")
+    report.figure("this client's share of a core, saturation", seen.client_cpu[0])
+    report.figure("this client's share of a core, overload", seen.client_cpu[1])
     report.figure("time to a 503, 50%", 1_000 * percentile(seen.refusals_s, 0.5), "ms")
     report.at_least("goodput over saturation", seen.ratio, LEAST_GOODPUT)
     report.at_most("answers that are neither 200 nor 503 with Retry-After", seen.unexpected, 0)

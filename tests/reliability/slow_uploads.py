@@ -1,6 +1,6 @@
 """Two hundred uploads at a byte a second, and honest requests in between.
 
-``python -m tests.reliability.slow_uploads`` goes on for half a minute, so that the service ends slow ones by itself too.
+``python -m tests.reliability.slow_uploads`` goes on for half a minute, so that the service also ends some.
 With ``--come-back`` those that are sent away connect again within a second, as an attacker's would.
 """
 

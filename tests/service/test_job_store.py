@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis import Redis
 
 from service.breaker import Breaker
-from service.errors import Busy, IdempotencyMismatch, StorageFull
+from service.errors import Busy, IdempotencyMismatch, JobsUnavailable, StorageFull
 from service.job import Draft, Event, Job, new_id
 from service.job_limits import JobLimits
 from service.job_store import JobStore
@@ -55,8 +55,6 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
 
 
 def emptied(server: RedisServer) -> None:
-    from redis import Redis
-
     with Redis.from_url(server.url) as client:
         client.flushall()
 
@@ -317,7 +315,29 @@ def test_many_at_once_with_one_key_are_one_job_and_no_job_is_claimed_twice(make:
     assert all(names(store, job_id) == ["queued", "started", "completed"] for job_id in ids)
 
 
-def test_replicas_share_what_is_in_redis(server: RedisServer, tmp_path: Path) -> None:
+def test_a_full_redis_forgets_embeddings_and_keeps_jobs(server: RedisServer) -> None:
+    emptied(server)
+    store = RedisJobs(server.url, 30.0, Breaker(5, 5), LONG)
+    ids = [submitted(store) for _ in range(20)]
+    with Redis.from_url(server.url) as client:
+        try:
+            client.config_set("maxmemory-policy", "volatile-lru")
+            client.config_set("maxmemory", client.info("memory")["used_memory"] + 2**20)
+            for number in range(400):
+                client.set(f"embedding:{number}", bytes(10_000), ex=600)
+            assert client.info("stats")["evicted_keys"] > 0
+            assert [got(store, job_id).status for job_id in ids] == ["queued"] * 20
+            client.config_set("maxmemory", 1)
+            with pytest.raises(JobsUnavailable):
+                submitted(store)
+            assert got(store, ids[0]).status == "queued"
+        finally:
+            client.config_set("maxmemory", 0)
+    assert store.claim("w") is not None
+    store.close()
+
+
+def test_replicas_share_what_is_in_redis(server: RedisServer) -> None:
     emptied(server)
     one, other = (RedisJobs(server.url, 30.0, Breaker(5, 5), LONG) for _ in range(2))
     job_id = submitted(one)

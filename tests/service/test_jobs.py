@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +19,8 @@ from hypothesis import strategies as st
 
 from service.job import new_id
 from service.jobs import Jobs
-from tests.service.conftest import Running
+from tests.service.conftest import Running, required
+from tests.service.fake_server import ROOT
 from tests.service.sounds import encode, noise, silence
 from tests.service.test_separation import unzip
 from tests.service.wire import closed, connect, head, leave, service_of, until
@@ -363,7 +366,7 @@ def test_one_key_is_one_job_also_all_at_once(start: Start) -> None:
     assert submit(running, headers=key).json()["status"] == "succeeded"
 
 
-def test_a_job_belongs_to_its_key(start: Start, tmp_path: Any) -> None:
+def test_a_job_belongs_to_its_key(start: Start, tmp_path: Path) -> None:
     from service.keys import line_of
 
     file = tmp_path / "keys"
@@ -454,3 +457,22 @@ def test_what_nobody_knows_is_swept_away_and_nothing_else(start: Start) -> None:
     jobs.sweep(0)
     assert not orphan.exists() and foreign.exists()
     assert running.client.get(f"{path}/result").status_code == 200
+
+
+def test_the_lines_of_the_document_run(start: Start, tmp_path: Path) -> None:
+    """What docs/service.md shows of jobs, as it stands there."""
+    running = start()
+    (tmp_path / "mix.wav").write_bytes(encode(noise(5 * 16_000)))
+    chapter = (ROOT / "docs" / "service.md").read_text().partition("\n## Jobs\n")[2].partition("\n## ")[0]
+    script = chapter.split("```")[1].replace("http://127.0.0.1:8000", running.url)
+    assert script.count("curl") == 8
+    required("curl")
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    job = json.loads((tmp_path / "job.json").read_text())
+    assert job["status"] == "succeeded" and "event: completed" in done.stdout
+    _, files = unzip((tmp_path / "stems.zip").read_bytes())
+    assert files["1_dog_barking.wav"] == (tmp_path / "dog.wav").read_bytes()
+    assert files["residual.wav"][:65_536] == (tmp_path / "begin.wav").read_bytes()
+    assert look(running, job["events"].removesuffix("/events"))["status"] == "expired"
+    until(lambda: jobs_of(running).counts.running == 0 and not jobs_of(running).runner._works)

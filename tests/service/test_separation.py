@@ -216,7 +216,7 @@ def test_headers(service: Running) -> None:
     assert response.headers["x-audio-duration"] == "1.000000"
     assert "server" not in response.headers
     stages = [stage.partition(";")[0] for stage in response.headers["server-timing"].split(", ")]
-    assert stages == ["upload", "queue", "decode", "embed", "encode", "separate", "pack"]
+    assert stages == ["upload", "queue", "decode", "embed", "encode", "turn", "infer", "separate", "pack"]
 
 
 def test_a_request_id_that_is_no_plain_word_is_replaced(service: Running) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import shutil
 import signal
 import subprocess
@@ -102,7 +103,7 @@ def test_a_disk_that_fills_up_while_a_file_comes(start, monkeypatch: pytest.Monk
     running = start()
     sound = encode(noise(1_000_000, 2))
     real = tempfile.TemporaryFile
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: Path("/dev/full").open("w+b", buffering=0))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: io.FileIO("/dev/full", "r+"))
     response = running.separate(sound)
     assert (response.status_code, response.json()["type"]) == (503, "/problems/storage-full")
     monkeypatch.setattr(tempfile, "TemporaryFile", real)

@@ -1,0 +1,59 @@
+"""The model at work on one recording."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.negatives import lower
+from model.presence import Presence, PresenceMeter
+from service.embedding import Embedding, join
+from service.hearing import Hearing
+from service.window import Line
+
+if TYPE_CHECKING:
+    from service.engine import Engine
+
+
+class Listening:
+    """The model at work on one recording: a mask for each window, and what was heard in all of them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        embeddings: list[Embedding],
+        line: Line,
+        sample_rate: int,
+        n_wanted: int,
+    ) -> None:
+        self._engine = engine
+        self._n_wanted = n_wanted
+        self._embedding = join(embeddings)
+        self._line = line
+        self._meter = PresenceMeter(engine.signal, n_wanted, engine.network.calibration)
+        audio_rate, audio_samples = engine.network.audio_rate, engine.network.audio_samples
+        self._hearing = Hearing(sample_rate, audio_rate, audio_samples, self._hear) if audio_rate else None
+
+    def take(self, block: np.ndarray) -> None:
+        """Hear the recording's next samples [C, T], where the model hears waveforms; bands come by :meth:`mask`."""
+        if self._hearing:
+            self._hearing.push(block)
+
+    def _hear(self, waveform: np.ndarray) -> None:
+        self._meter.hear(self._engine.hear(waveform, self._embedding, self._line)[: self._n_wanted])
+
+    def mask(self, bands: np.ndarray) -> np.ndarray:
+        """Masks of the next window, of the wanted prompts. Shape: bands [K, N]; returns [P, K, N]."""
+        masks, heard = self._engine.infer(bands, self._embedding, self._line)
+        # What is heard of a waveform comes by windows of its own, too late to weigh negatives with.
+        known = None if self._hearing else heard
+        self._meter.add(bands, masks[: self._n_wanted], None if known is None else known[: self._n_wanted])
+        calibrated = known is not None and self._engine.network.calibration is not None
+        return lower(masks, self._n_wanted, heard[self._n_wanted :] if calibrated else None)
+
+    def finish(self) -> list[Presence]:
+        """End the recording: how surely each wanted prompt's sound is in it, and when."""
+        if self._hearing:
+            self._hearing.finish()
+        return self._meter.finish()
