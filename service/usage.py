@@ -24,9 +24,8 @@ class Usage:
     """Requests of each caller in the last minute, in the last second, and inside. For one thread."""
 
     def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._inside: Counter[str] = Counter()
-        self._counted: set[str] = set()
+        self._forget()
 
     def enter(self, caller: str, quota: Quota | None) -> None:
         """Count a request in; :meth:`leave` must follow when it ends.
@@ -61,8 +60,9 @@ class Usage:
         self._counted.add(caller)
 
     def _forget(self) -> None:
-        self._limiter.storage.reset()
-        self._counted.clear()
+        # A new storage: the library's thread may go over the old one for a moment yet, and breaks if that is reset.
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._counted: set[str] = set()
 
     def leave(self, caller: str) -> None:
         """A request of the caller has ended."""

@@ -173,7 +173,7 @@ def test_without_redis_a_stop_waits_no_longer_than_its_grace(tmp_path: Path) -> 
     folder = tmp_path / "own"
     folder.mkdir()
     with fake_server(folder, delay_s=0.2, grace_s=1) as server:
-        path = submit(server, windows(2_000))
+        path = submit(server, windows(300))
         until(lambda: look(server, path)["status"] == "running")
         server.signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == 0
