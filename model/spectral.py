@@ -7,8 +7,10 @@ number that does not depend on the blocks, so streamed and whole agree to the bi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from model.bands import filterbank
 from model.frames import Frames
 from model.spec import SignalSpec
 
-__all__ = ["Frames", "MaskStream", "bands", "filterbank", "separate", "spread"]
+__all__ = ["Frames", "LaterMask", "MaskStream", "bands", "filterbank", "separate", "spread"]
 
 _FRAMES_AT_ONCE = 32  # of 48 kHz stereo these are 0.5 MB: what is done to them stays in a core's cache
 _CARRY_HZ = 1_000.0  # above what the network sees, the mean mask of the uppermost kilohertz carries on
@@ -63,6 +65,13 @@ class _Pooling:
         return band_mask @ self._to_bins
 
 
+class LaterMask(Protocol):
+    """A mask that was asked for and may not be there yet."""
+
+    def result(self) -> np.ndarray:
+        """The masks ``[P, K, N]``; waits for them, and is called once, in the order of the windows."""
+
+
 class MaskStream:
     """A recording separated as it comes.
 
@@ -77,7 +86,8 @@ class MaskStream:
         sample_rate: int,
         n_channels: int,
         n_prompts: int,
-        mask: Callable[[np.ndarray], np.ndarray],
+        mask: Callable[[np.ndarray], np.ndarray | LaterMask],
+        depth: int = 1,
     ) -> None:
         """Begin a recording.
 
@@ -86,15 +96,19 @@ class MaskStream:
             sample_rate: in hertz.
             n_channels: C.
             n_prompts: P.
-            mask: called with the bands ``[K, N]`` of each window in turn, gives the masks ``[P, K, N]``.
+            mask: called with the bands ``[K, N]`` of each window in turn, gives the masks ``[P, K, N]`` or what will.
+            depth: windows that are asked for before the first of them has to be answered; the output is the same to
+                the bit, and comes later by all but one of them, whose spectra are kept.
 
         Raises:
-            ValueError: the rate is outside the signal's range, or there is no channel or no prompt.
+            ValueError: the rate is outside the signal's range, or there is no channel, no prompt or no depth.
         """
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1, got {depth}")
         if n_channels < 1 or n_prompts < 1:
             raise ValueError(f"at least one channel and one prompt are needed, got {n_channels} and {n_prompts}")
         self.signal, self.n_channels, self.n_prompts = signal, n_channels, n_prompts
-        self._mask = mask
+        self._mask, self._depth = mask, depth
         self._frames = Frames(signal, sample_rate)
         self._pooling = _Pooling(signal, self._frames.n_bins)
         self._step = signal.window_frames - signal.overlap_frames
@@ -109,6 +123,8 @@ class MaskStream:
         self._spectra: list[np.ndarray] = []  # [C, N, F] of frames from _n_synthesised on
         self._bands = np.zeros((0, signal.n_bands), np.float32)  # of frames from _next_window on
         self._next_window = 0
+        self._n_asked = 0  # frames that windows asked for reach over
+        self._asked: deque[tuple[int, np.ndarray | LaterMask]] = deque()  # frames of a window, and its mask to come
         self._tail = np.zeros((n_prompts, 0, signal.n_bands), np.float32)  # the last window's mask beyond its step
         self._n_synthesised = 0
         self._n_emitted = 0
@@ -157,8 +173,10 @@ class MaskStream:
             self._n_filled = self._samples.shape[1]
             self._analyse(min(_FRAMES_AT_ONCE, n_frames - self._n_analysed))
             yield from self._separate_full_windows()
-        if n_frames > self._n_synthesised + self._tail.shape[1]:
+        if n_frames > self._n_asked:
             yield from self._separate_window(n_frames - self._next_window)
+        while self._asked:
+            yield from self._fade_and_synthesise()
         if n_frames > self._n_synthesised:
             yield from self._synthesise(self._tail[:, : n_frames - self._n_synthesised])
         yield self._emit(self._n_received)
@@ -181,27 +199,37 @@ class MaskStream:
             yield from self._separate_window(self.signal.window_frames)
 
     def _separate_window(self, n_frames: int) -> Iterator[np.ndarray]:
-        """Ask for a window's mask, fade it in, and synthesise the frames that no later window will touch."""
+        """Ask for a window's mask, and go on with the masks of those before that have to be there now."""
         multiple = self.signal.frame_multiple
         window = np.zeros((-(-n_frames // multiple) * multiple, self.signal.n_bands), np.float32)
         window[:n_frames] = self._bands[:n_frames]
-        mask = self._ask(window)[:, :n_frames]
+        self._asked.append((n_frames, self._mask(np.ascontiguousarray(window.T))))
+        self._n_asked = self._next_window + n_frames
+        n_done = min(self._step, n_frames)
+        self._bands = self._bands[n_done:].copy()
+        self._next_window += n_done
+        while len(self._asked) >= self._depth:
+            yield from self._fade_and_synthesise()
+
+    def _fade_and_synthesise(self) -> Iterator[np.ndarray]:
+        """Take the next mask, fade it in, and synthesise the frames that no later window will touch."""
+        n_frames, mask = self._answered()
         n_faded = min(self._tail.shape[1], n_frames)
         fade_in = self._fade_in[:n_faded]
         mask[:, :n_faded] = fade_in * mask[:, :n_faded] + (1.0 - fade_in) * self._tail[:, :n_faded]
         n_done = min(self._step, n_frames)
-        self._bands = self._bands[n_done:].copy()
-        self._next_window += n_done
         self._tail = mask[:, n_done:]
         yield from self._synthesise(mask[:, :n_done])
 
-    def _ask(self, window: np.ndarray) -> np.ndarray:
-        """The mask ``[P, N, K]``, our own copy, of a window ``[N, K]``."""
-        mask = self._mask(np.ascontiguousarray(window.T))
-        expected = (self.n_prompts, self.signal.n_bands, len(window))
+    def _answered(self) -> tuple[int, np.ndarray]:
+        """Frames of the window that was asked for first, and its mask ``[P, N, K]``, our own copy."""
+        n_frames, answer = self._asked.popleft()
+        mask = answer if isinstance(answer, np.ndarray) else answer.result()
+        multiple = self.signal.frame_multiple
+        expected = (self.n_prompts, self.signal.n_bands, -(-n_frames // multiple) * multiple)
         if mask.shape != expected:
             raise ValueError(f"a mask must be {list(expected)}, got {list(mask.shape)}")
-        return np.array(mask.transpose(0, 2, 1), np.float32, order="C")
+        return n_frames, np.array(mask.transpose(0, 2, 1), np.float32, order="C")[:, :n_frames]
 
     def _synthesise(self, mask: np.ndarray) -> Iterator[np.ndarray]:
         """Apply the next frames' masks ``[P, N, K]`` and give out the samples that are done."""
@@ -238,14 +266,15 @@ def separate(
     sample_rate: int,
     waveform: np.ndarray,
     n_prompts: int,
-    mask: Callable[[np.ndarray], np.ndarray],
+    mask: Callable[[np.ndarray], np.ndarray | LaterMask],
+    depth: int = 1,
 ) -> np.ndarray:
     """Separate a whole waveform; beside the answer itself, memory does not grow with its length.
 
     Shape:
-        waveform ``[C, T]`` -> ``[P, C, T]``; ``mask`` as in :class:`MaskStream`
+        waveform ``[C, T]`` -> ``[P, C, T]``; ``mask`` and ``depth`` as in :class:`MaskStream`
     """
-    stream = MaskStream(signal, sample_rate, waveform.shape[0], n_prompts, mask)
+    stream = MaskStream(signal, sample_rate, waveform.shape[0], n_prompts, mask, depth)
     stems = np.empty((n_prompts, *waveform.shape), np.float32)
     position = 0
     for part in chain(stream._feed(waveform), stream._drain()):

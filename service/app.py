@@ -64,6 +64,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
             own = await asyncio.to_thread(load_engine, settings)
             service.separator = Separator.of(own, settings)
+        service.separator.engine.scheduler.observer = telemetry.metrics
         await asyncio.to_thread(service.separator.warm_up)
         async with telemetry.running(), jobs.running():
             yield

@@ -16,7 +16,7 @@ from service.embedding import Embedding, join
 from service.engine_thread import EngineThread
 from service.errors import ModelError
 from service.listening import Listening
-from service.scheduler import Observer, Scheduler
+from service.scheduler import Scheduler
 from service.text_cache import TextCache
 from service.window import Line
 
@@ -93,14 +93,13 @@ class Engine:
         version: str,
         about: dict[str, Any],
         cache: TextCache,
-        observer: Observer | None = None,
     ) -> None:
         self.network = network
         self.signal = signal
         self.version = version
         self.about = about
         self._cache = cache
-        self.scheduler = Scheduler(observer=observer)
+        self.scheduler = Scheduler()
         self._thread = EngineThread(self.scheduler, self._infer)
         self.ready = False
 

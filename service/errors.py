@@ -31,6 +31,7 @@ WinnowError
 │   ├── QuotaExceeded         this caller has had its share; others are served
 │   ├── Draining              the service is about to stop
 │   ├── NotReady              the model is still loading
+│   ├── EngineStuck           the engine will not answer again; the process has to be replaced
 │   ├── StorageFull           no room for the request's temporary files
 │   ├── JobUnfinished         the job has not ended yet
 │   ├── JobsUnavailable       the place where jobs are kept does not answer
@@ -189,6 +190,10 @@ class Draining(CapacityError):
 
 class NotReady(CapacityError):
     """The model is still loading."""
+
+
+class EngineStuck(CapacityError):
+    """The engine will not answer again; the process has to be replaced."""
 
 
 class StorageFull(CapacityError):

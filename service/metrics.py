@@ -93,6 +93,9 @@ class Metrics:
         self._cache = counter("cache", "Prompts looked up in the text cache.", "tier", "result")
         self._jobs = counter("jobs_ended", "Jobs that this process has ended.", "state")
         self._batches = histogram("batch_size", "Windows inferred at once.", (1, 2, 4, 8, 16, 32))
+        self._waits = histogram("window_wait_seconds", "From asking for a window to its turn.", _STAGE_BUCKETS)
+        self._dropped = counter("windows_dropped", "Windows that were not run, for nobody wanted them any more.", "why")
+        self._failed = counter("windows_failed", "Windows that the model failed at.")
         self._lag = histogram("event_loop_lag_seconds", "How late the event loop wakes up.", _LAG_BUCKETS)
         for direction in ("in", "out"):
             self._audio.labels(direction)
@@ -133,9 +136,19 @@ class Metrics:
         elif state == "miss" and self.gauges.breaker() != "off":
             self._cache.labels("redis", "miss").inc()
 
-    def batch(self, n_windows: int) -> None:
-        """Count an inference."""
-        self._batches.observe(n_windows)
+    def batched(self, size: int, waited_s: list[float]) -> None:
+        """Count an inference of ``size`` windows; see :class:`service.scheduler.Observer`."""
+        self._batches.observe(size)
+        for wait_s in waited_s:
+            self._waits.observe(wait_s)
+
+    def dropped(self, why: str) -> None:
+        """Count a window that nobody wants any more, ``abandoned`` or ``late``."""
+        self._dropped.labels(why).inc()
+
+    def failed(self) -> None:
+        """Count a window that the model failed at."""
+        self._failed.inc()
 
     def lagged(self, seconds: float) -> None:
         """Count a waking of the event loop."""

@@ -137,6 +137,7 @@ SEPARATE_KINDS: tuple[type[errors.WinnowError], ...] = (
     errors.Draining,
     errors.Busy,
     errors.NotReady,
+    errors.EngineStuck,
     errors.StorageFull,
     errors.DeadlinePassed,
 )

@@ -116,6 +116,7 @@ PROBLEMS: dict[type[WinnowError], Problem] = {
     ),
     errors.Draining: Problem("draining", "Draining", 503, "the service is about to stop", retry_after_s=5),
     errors.NotReady: Problem("not-ready", "Not ready", 503, "the model is loading", retry_after_s=5),
+    errors.EngineStuck: Problem("engine-stuck", "Engine stuck", 503, "the engine does not answer", retry_after_s=30),
     errors.StorageFull: Problem(
         "storage-full", "No room", 503, "no room for the request's temporary files", retry_after_s=30
     ),

@@ -14,7 +14,7 @@ from service.admission import Admission
 from service.answer import headers_of
 from service.ask import FIELDS, OUTPUTS, PromptLimits, read_ask
 from service.call import Call
-from service.errors import Draining, NotReady
+from service.errors import Draining, EngineStuck, NotReady
 from service.formats import FORMATS, SUBTYPES
 from service.job_submission import prefers_job, submit_job
 from service.jobs import Jobs
@@ -42,14 +42,20 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether the model is loaded and warm."""
-        return self.separator is not None and self.separator.engine.ready
+        """Whether the model is loaded and warm, and answers."""
+        return self.separator is not None and self.separator.engine.ready and not self.separator.engine.stuck
 
     def require_ready(self) -> Separator:
-        """The separator, or NotReady."""
+        """The separator, or NotReady, or EngineStuck."""
         if self.separator is None or not self.separator.engine.ready:
             raise NotReady("the model is loading", retry_after_s=2)
+        self.require_alive()
         return self.separator
+
+    def require_alive(self) -> None:
+        """Return unless the engine will never answer again, which is EngineStuck."""
+        if self.separator is not None and self.separator.engine.stuck:
+            raise EngineStuck("the engine does not answer", retry_after_s=30)
 
     def require_suggester(self) -> Suggester:
         """What hears for the vocabulary, or NotReady; to be called on the event loop."""
@@ -115,8 +121,9 @@ async def until_gone(request: Request) -> None:
         continue
 
 
-async def healthz() -> Response:
-    """Whether the process answers; says nothing of the model."""
+async def healthz(request: Request) -> Response:
+    """Whether the process answers, and its engine has not come to a standstill; whether there is a model is /readyz."""
+    service_of(request).require_alive()
     return JSONResponse({"status": "alive"})
 
 
@@ -186,9 +193,9 @@ for _path in ("/separate", "/v1/separate"):
         openapi_extra={**openapi.SEPARATE_BODY, "parameters": [job_openapi.PREFER, job_openapi.IDEMPOTENCY]},
     )
 for _path, _endpoint, _example, _kinds in (
-    ("/healthz", healthz, openapi.HEALTH, ()),
-    ("/readyz", readyz, openapi.READY, (NotReady, Draining)),
-    ("/v1/info", info, openapi.INFO, (*openapi.GATE, NotReady)),
-    ("/v1/models", models, openapi.MODELS, (*openapi.GATE, NotReady)),
+    ("/healthz", healthz, openapi.HEALTH, (EngineStuck,)),
+    ("/readyz", readyz, openapi.READY, (NotReady, EngineStuck, Draining)),
+    ("/v1/info", info, openapi.INFO, (*openapi.GATE, NotReady, EngineStuck)),
+    ("/v1/models", models, openapi.MODELS, (*openapi.GATE, NotReady, EngineStuck)),
 ):
     router.add_api_route(_path, _endpoint, methods=["GET"], responses=openapi.json_responses(_example, *_kinds))

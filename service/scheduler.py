@@ -40,23 +40,22 @@ class Observer(Protocol):
 
 
 class Scheduler:
-    """Windows of many calls for one engine. Safe to use from any threads."""
+    """Windows of many calls for one engine. Safe to use from any threads.
+
+    Attributes:
+        max_batch: windows that the engine takes at once.
+        observer: is told of batches, of what is dropped and of what fails.
+    """
 
     def __init__(
         self, *, max_batch: int = 1, clock: Callable[[], float] = time.monotonic, observer: Observer | None = None
     ) -> None:
-        """Begin.
-
-        Args:
-            max_batch: windows that the engine takes at once.
-            clock: seconds that never go back.
-            observer: is told of batches and of what is dropped.
-        """
+        """Begin; ``clock`` gives seconds that never go back."""
         if max_batch < 1:
             raise ValueError(f"max_batch must be at least 1, got {max_batch}")
         self.max_batch = max_batch
         self._clock = clock
-        self._observer = observer
+        self.observer = observer
         self._lines: list[Line] = []
         self._now = 0.0  # virtual time: where the line was that was served last
         self._closed = False
@@ -121,8 +120,8 @@ class Scheduler:
                 if not self._changed.wait(timeout_s):
                     return []
             started_s = self._clock()
-        if batch and self._observer is not None:
-            self._observer.batched(len(batch), [started_s - window.asked_s for window in batch])
+        if batch and self.observer is not None:
+            self.observer.batched(len(batch), [started_s - window.asked_s for window in batch])
         return batch
 
     def _form(self) -> list[Window]:
@@ -157,8 +156,8 @@ class Scheduler:
                     if window.answer.set_running_or_notify_cancel():
                         window.answer.set_exception(error)
                     self._left(window)
-                    if self._observer is not None:
-                        self._observer.dropped(why)
+                    if self.observer is not None:
+                        self.observer.dropped(why)
                 line.waiting.clear()
 
     def run(self, batch: list[Window], infer: Callable[[list[Any]], list[Any]]) -> None:
@@ -170,8 +169,8 @@ class Scheduler:
         for window, answer in zip(batch, self._answers(batch, infer), strict=True):
             self._left(window)
             if isinstance(answer, BaseException):
-                if self._observer is not None:
-                    self._observer.failed()
+                if self.observer is not None:
+                    self.observer.failed()
                 window.answer.set_exception(answer)
             else:
                 window.answer.set_result(answer)

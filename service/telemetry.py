@@ -68,6 +68,10 @@ class Telemetry:
             name = str(engine.about.get("name"))
             return {"name": name, "version": engine.version, "provider": engine.network.provider}
 
+        def pending() -> int:
+            return service.separator.engine.scheduler.pending if service.separator else 0
+
+        gauges.pending = pending
         gauges.killed = lambda: service.separator.nursery.killed if service.separator else {}
         gauges.breaker = breaker
         gauges.model = model

@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
+from service.engine import Engine
 from service.keys import digest_of
 from service.metrics import Metrics
 from service.settings import Settings
@@ -21,6 +23,7 @@ from service.timings import Timings
 from tests.service.conftest import PATIENCE_S, Running
 from tests.service.fakes import fake_engine
 from tests.service.sounds import encode, noise
+from tests.service.wire import until
 
 SECRET = "wk_the-secret-of-a-test"
 
@@ -37,12 +40,12 @@ def sample(text: str, name: str, /, **labels: str) -> float:
     return sum(found)
 
 
-def scraped(running: Running, until: Callable[[str], bool]) -> str:
+def scraped(running: Running, done: Callable[[str], bool]) -> str:
     """The metrics' page once a request's record is in, which is written after its answer has gone."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         text = running.client.get("/metrics").text
-        if until(text):
+        if done(text):
             return text
         assert time.monotonic() < deadline, text
         time.sleep(0.02)
@@ -106,6 +109,37 @@ def test_requests_inside_are_seen_while_they_are(start: Callable[..., Running]) 
     running.network.gate.set()
     thread.join(PATIENCE_S)
     scraped(running, lambda text: sample(text, "winnow_requests_inside") == 0)
+
+
+def test_windows_are_counted_by_what_becomes_of_them(start: Callable[..., Running]) -> None:
+    running = start(running=2)
+    network, scheduler, sound = running.network, running.engine.scheduler, encode(noise(4_000), 16_000)
+    network.reset()
+    network.gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(running.separate, sound)
+        assert network.entered.wait(PATIENCE_S)
+        second = pool.submit(running.separate, sound)
+        until(lambda: scheduler.pending == 1)
+        assert sample(running.client.get("/metrics").text, "winnow_windows_pending") == 1
+        network.gate.set()
+        assert [each.result(PATIENCE_S).status_code for each in (first, second)] == [200, 200]
+    network.fail = RuntimeError("broken")
+    assert running.separate(sound).status_code == 500
+    text = running.client.get("/metrics").text
+    assert sample(text, "winnow_batch_size_sum") == sample(text, "winnow_batch_size_count") >= 2
+    assert sample(text, "winnow_window_wait_seconds_count") == sample(text, "winnow_batch_size_sum")
+    assert sample(text, "winnow_windows_failed_total") == 1
+
+
+def test_an_engine_that_is_stuck_is_not_alive(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start()
+    monkeypatch.setattr(Engine, "stuck", True)
+    for path in ("/healthz", "/readyz", "/v1/info"):
+        answer = running.client.get(path)
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/engine-stuck")
+    assert running.separate(encode(noise(4_000), 16_000)).json()["type"] == "/problems/engine-stuck"
+    assert sample(running.client.get("/metrics").text, "winnow_ready") == 0
 
 
 def test_labels_are_of_few_kinds_whatever_is_asked(start: Callable[..., Running]) -> None:
@@ -184,7 +218,7 @@ def test_the_port_is_free_again_afterwards() -> None:
 
 def test_applications_count_for_themselves() -> None:
     first, second = Metrics(), Metrics()
-    first.batch(3)
+    first.batched(3, [0.1, 0.1, 0.2])
     assert sample(first.page()[0].decode(), "winnow_batch_size_count") == 1
     assert sample(second.page()[0].decode(), "winnow_batch_size_count") == 0
 
