@@ -123,10 +123,11 @@ class EmbedderSpec(_JsonSpec):
 
     ``max_tokens`` counts the two special tokens; ``logit_scale`` multiplies cosines into logits;
     ``embedding_features`` is E, ``token_features`` is D. The audio tower takes the separator's ``bands``, or a
-    ``waveform`` of ``audio_seconds`` at ``audio_sample_rate`` hertz, which is 0 for bands.
+    ``waveform`` of ``audio_seconds`` at ``audio_sample_rate`` hertz, which is 0 for bands. ``anchors`` is the number
+    of known phrases to which the text tower's answer is drawn, at ``anchor_temperature``; 0 where it is left as it is.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("audio_input", "audio_sample_rate")
+    LATER: ClassVar[tuple[str, ...]] = ("audio_input", "audio_sample_rate", "anchors", "anchor_temperature")
 
     kind: str = "compact"
     max_tokens: int = 48
@@ -136,6 +137,8 @@ class EmbedderSpec(_JsonSpec):
     audio_seconds: float = 5.0
     audio_input: str = "bands"
     audio_sample_rate: int = 0
+    anchors: int = 0
+    anchor_temperature: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("compact", "laion"):

@@ -6,7 +6,7 @@ import argparse
 import datetime
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from tqdm import tqdm
 
 from model.bundle import Bundle
 from model.embedder import load_embedder
+from model.embedder.anchored import AnchoredText
 from model.embedder.compact import CompactEmbedder
-from model.export import Card, export_bundle, towers_of
+from model.embedder.laion import LaionEmbedder
+from model.export import Card, Towers, export_bundle, towers_of
 from model.spec import SignalSpec
 from training import checkpoint
 from training.card import model_card, training_data
 from training.config import read_config
 
 _PARTS = 4  # three graphs and the directory
+_AT_ONCE = 64  # phrases in one run of the text tower
 _FRONT_END = ("window_s", "hop_s", "n_bins", "n_bands", "linear_hz")
 
 
@@ -30,6 +33,8 @@ _FRONT_END = ("window_s", "hop_s", "n_bins", "n_bands", "linear_hz")
 class ExportConfig:
     """What goes into a bundle and where it is written; paths are relative to the current directory.
 
+    ``anchors`` is a JSON file, label -> phrases: those that the separator was trained on, to which the text tower's
+    answers are drawn at ``anchor_temperature`` (:mod:`model.embedder.anchored`); without it they stay as they are.
     ``averaged`` takes the separator's averaged weights; ``half`` stores weights in half precision; ``card`` is a
     Markdown file that becomes the bundle's README, else one is generated; ``evaluation`` lists JSON files of figures.
     """
@@ -39,6 +44,8 @@ class ExportConfig:
     out: str = "runs/bundle"
     name: str = "winnow-base"
     sounds: str = "../shared/sounds"
+    anchors: str = ""
+    anchor_temperature: float = 0.05
     card: str = ""
     evaluation: tuple[str, ...] = ()
     averaged: bool = True
@@ -56,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", help="the bundle's directory; a bundle that is there is replaced")
     parser.add_argument("--name", help="of the model")
     parser.add_argument("--sounds", help="the sound pack trained on: its sources and licences go into the bundle")
+    parser.add_argument("--anchors", help="JSON file of the phrases trained on (the pack's phrases.json); see the docs")
+    parser.add_argument("--anchor-temperature", type=float, help="of the cosines to them (default 0.05)")
     parser.add_argument("--card", help="Markdown file that becomes the bundle's README.md; generated if not given")
     parser.add_argument("--evaluation", action="append", help="JSON file of figures to put in; may be repeated")
     parser.add_argument("--raw", dest="averaged", action="store_const", const=False, help="last weights, not averaged")
@@ -93,6 +102,9 @@ def export(config: ExportConfig) -> Bundle:
         "network": f"{network.kind}, {network.conditioning}",
         "embedder": f"{embedder.spec.kind}, {embedder.spec.embedding_features} features",
     }
+    towers = towers_of(embedder)
+    if config.anchors:
+        towers = anchored(towers, embedder, config)
     text = read_text(config.card) if config.card else model_card(config.name, about, data, evaluation)
     card = Card(config.name, created, commit, data, evaluation, text)
     with tqdm(total=_PARTS, desc="export", unit="part") as bar:
@@ -102,9 +114,27 @@ def export(config: ExportConfig) -> Bundle:
             bar.update()
 
         out = Path(config.out)
-        return export_bundle(
-            out, separator, network, signal, towers_of(embedder), card, half=config.half, progress=progress
-        )
+        return export_bundle(out, separator, network, signal, towers, card, half=config.half, progress=progress)
+
+
+def anchored(towers: Towers, embedder: CompactEmbedder | LaionEmbedder, config: ExportConfig) -> Towers:
+    """The towers with the text tower drawn to the config's phrases.
+
+    Raises:
+        ValueError: the file of phrases cannot be read or has none.
+    """
+    try:
+        groups = json.loads(read_text(config.anchors))
+        phrases = sorted({phrase for group in groups.values() for phrase in group})
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise ValueError(f"{config.anchors}: must be a JSON object, label -> phrases: {error}") from error
+    with torch.inference_mode():
+        parts = [embedder.text(phrases[start : start + _AT_ONCE])[2] for start in range(0, len(phrases), _AT_ONCE)]
+    if not parts:
+        raise ValueError(f"{config.anchors}: has no phrase")
+    text = AnchoredText(towers.text, torch.cat(parts), config.anchor_temperature)
+    spec = replace(towers.spec, anchors=len(phrases), anchor_temperature=config.anchor_temperature)
+    return replace(towers, text=text, spec=spec)
 
 
 def check_front_ends(separator: SignalSpec, embedder: SignalSpec) -> None:

@@ -245,9 +245,25 @@ def test_the_command_writes_a_bundle_that_works(
     assert stems.shape == (1, 1, 4_000)
 
 
+def test_a_bundle_draws_prompts_to_the_phrases_it_was_trained_on(checkpoints: Path, tmp_path: Path) -> None:
+    (tmp_path / "phrases.json").write_text(json.dumps({"dog": [PHRASES[0]], "rain": [PHRASES[2]]}))
+    assert run(checkpoints, tmp_path / "out", "--anchors", str(tmp_path / "phrases.json")) == 0
+    bundle = Bundle.open(tmp_path / "out")
+    assert (bundle.embedder.anchors, bundle.embedder.anchor_temperature) == (2, 0.05)
+    pooled = Runtime(bundle, threads=1, device="cpu").embed(["hail on a tent", *PHRASES])[2]
+    with torch.inference_mode():
+        anchors = CompactEmbedder.load(checkpoints / "embedder").text([PHRASES[0], PHRASES[2]])[2].numpy()
+    # What lies in the plane of the two has no component beside it.
+    beside = pooled - pooled @ np.linalg.pinv(anchors) @ anchors
+    assert np.abs(beside).max() < 2e-3
+    np.testing.assert_allclose(np.linalg.norm(pooled, axis=1), 1.0, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("more", "embedder", "message"),
     [
+        (("--anchors", "nowhere.json"), "embedder", "nowhere.json"),
+        (("--anchors", "pyproject.toml"), "embedder", "must be a JSON object"),
         (("--separator", "nowhere.pt"), "embedder", "no checkpoint nowhere.pt"),
         ((), "nothing", "no embedder at"),
         ((), "deaf", "n_bands is 64 and 32"),

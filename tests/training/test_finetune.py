@@ -87,8 +87,8 @@ def test_it_learns_what_the_shipped_bundle_does_not_know(tmp_path: Path) -> None
     assert logged == sorted(logged)
     assert logged[-1] == 16
     figures = fresh.manifest["evaluation"]["finetuning"]
-    assert figures["before"]["url_held"] > 0.0
-    assert figures["after"]["url_held"] < -6.0  # -26 dB is usual
+    assert figures["before"]["url_held"] > -3.0  # it hears little of either by such names
+    assert figures["after"]["url_held"] < -8.0
 
 
 def test_statistics_stay_as_they_were_folded(toy: Bundle, tmp_path: Path) -> None:
