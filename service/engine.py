@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -70,6 +71,30 @@ class _Ask:
     masked: bool
     began_s: float = 0.0
     ended_s: float = 0.0
+
+
+class Asked:
+    """An answer of the engine's that may not be there yet."""
+
+    def __init__(self, ask: _Ask, line: Line, answer: Future[Any], asked_s: float) -> None:
+        self._ask, self._line, self._answer, self._asked_s = ask, line, answer, asked_s
+
+    def result(self) -> Any:
+        """Wait for it; once.
+
+        Raises:
+            As :meth:`Engine.infer`.
+        """
+        call, ask = self._line.call, self._ask
+        while True:
+            try:
+                result = self._answer.result(_LOOK_S)
+                break
+            except TimeoutError:
+                call.check()  # leaves the window that runs to end by itself
+        call.timings.add("turn", self._asked_s, ask.began_s)
+        call.timings.add("infer", ask.began_s, ask.ended_s)
+        return result
 
 
 class Engine:
@@ -145,8 +170,12 @@ class Engine:
             ModelError: a number is not finite.
             Abandoned, DeadlinePassed: the line's call is not wanted any more.
         """
-        mask, heard = self._ask(_Ask(bands, embedding, masked=True), line)
+        mask, heard = self.ask(bands, embedding, line).result()
         return mask, heard
+
+    def ask(self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray], line: Line) -> Asked:
+        """As :meth:`infer`, but does not wait for the answer, only for room in the line."""
+        return self._ask(_Ask(bands, embedding, masked=True), line)
 
     def hear(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray], line: Line) -> np.ndarray:
         """Each prompt's presence in bands, or in a waveform at the model's ``audio_rate``, when the line's turn comes.
@@ -157,21 +186,12 @@ class Engine:
         Raises:
             As :meth:`infer`.
         """
-        heard: np.ndarray = self._ask(_Ask(sound, embedding, masked=False), line)
+        heard: np.ndarray = self._ask(_Ask(sound, embedding, masked=False), line).result()
         return heard
 
-    def _ask(self, ask: _Ask, line: Line) -> Any:
+    def _ask(self, ask: _Ask, line: Line) -> Asked:
         asked_s = time.perf_counter()
-        answer = self.scheduler.submit(line, ask)
-        while True:
-            try:
-                result = answer.result(_LOOK_S)
-                break
-            except TimeoutError:
-                line.call.check()  # leaves the window that runs to end by itself
-        line.call.timings.add("turn", asked_s, ask.began_s)
-        line.call.timings.add("infer", ask.began_s, ask.ended_s)
-        return result
+        return Asked(ask, line, self.scheduler.submit(line, ask), asked_s)
 
     def _infer(self, asks: list[_Ask]) -> list[Any]:
         """On the engine's thread."""

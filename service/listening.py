@@ -8,12 +8,13 @@ import numpy as np
 
 from model.negatives import lower
 from model.presence import Presence, PresenceMeter
+from model.spectral import LaterMask
 from service.embedding import Embedding, join
 from service.hearing import Hearing
 from service.window import Line
 
 if TYPE_CHECKING:
-    from service.engine import Engine
+    from service.engine import Asked, Engine
 
 
 class Listening:
@@ -43,9 +44,18 @@ class Listening:
     def _hear(self, waveform: np.ndarray) -> None:
         self._meter.hear(self._engine.hear(waveform, self._embedding, self._line)[: self._n_wanted])
 
+    def ask(self, bands: np.ndarray) -> LaterMask:
+        """Ask for the next window's masks, of the wanted prompts; results are taken in the order of the windows.
+
+        Waits while the line has as many without an answer as its scheduler allows. Shape: bands [K, N].
+        """
+        return _Later(self, bands, self._engine.ask(bands, self._embedding, self._line))
+
     def mask(self, bands: np.ndarray) -> np.ndarray:
-        """Masks of the next window, of the wanted prompts. Shape: bands [K, N]; returns [P, K, N]."""
-        masks, heard = self._engine.infer(bands, self._embedding, self._line)
+        """Masks of the next window. Shape: bands [K, N]; returns [P, K, N]."""
+        return self.ask(bands).result()
+
+    def _masked(self, bands: np.ndarray, masks: np.ndarray, heard: np.ndarray) -> np.ndarray:
         # What is heard of a waveform comes by windows of its own, too late to weigh negatives with.
         known = None if self._hearing else heard
         self._meter.add(bands, masks[: self._n_wanted], None if known is None else known[: self._n_wanted])
@@ -57,3 +67,14 @@ class Listening:
         if self._hearing:
             self._hearing.finish()
         return self._meter.finish()
+
+
+class _Later:
+    """A window that the engine was asked for."""
+
+    def __init__(self, listening: Listening, bands: np.ndarray, asked: Asked) -> None:
+        self._listening, self._bands, self._asked = listening, bands, asked
+
+    def result(self) -> np.ndarray:
+        """The masks [P, K, N] of the wanted prompts; what was heard is told, so each is taken once and in order."""
+        return self._listening._masked(self._bands, *self._asked.result())

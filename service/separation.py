@@ -128,7 +128,8 @@ class Separator:
         paths = [folder / name for name in file_names(ask)]
         with self.engine.line(call) as line, ExitStack() as stack:
             listening = self.engine.listen(embeddings, line, rate, len(ask.prompts))
-            stream = MaskStream(self.engine.signal, rate, n_channels, len(ask.prompts), listening.mask)
+            depth = self.engine.scheduler.depth
+            stream = MaskStream(self.engine.signal, rate, n_channels, len(ask.prompts), listening.ask, depth)
             writers = [
                 stack.enter_context(
                     self.encoder.open(path, ask.encoding, rate, n_channels, n_samples, check=call.check)
