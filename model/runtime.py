@@ -5,11 +5,6 @@ Service, command line and evaluation all separate through here, so what is measu
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import io
-import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,18 +12,16 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from model.audio_graph import AudioGraph
+from model.batch import Features as Embedding
+from model.batch import stack
 from model.bundle import Bundle
 from model.calibration import Calibration
+from model.device import DEVICES, CudaOptions, Opener
 from model.presence import energy_db, logistic, probabilities
 from model.spectral import MaskStream, separate
-from model.windows import repeats, window_starts
 
-DEVICES = ("auto", "cpu", "cuda")
-Embedding = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens [P, L, D], padding [P, L] (True = pad), pooled [P, E]
-
-_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-_MIN_AUDIO_FRAMES = 16
-_log = logging.getLogger(__name__)
+__all__ = ["DEVICES", "Embedding", "Runtime", "separator_inputs"]
 
 
 class Runtime:
@@ -39,7 +32,14 @@ class Runtime:
         provider: what runs the graphs, in ONNX Runtime's words, such as ``CPUExecutionProvider``.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 2, device: str = "auto") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 2,
+        device: str = "auto",
+        cuda: CudaOptions | None = None,
+        separator: Path | None = None,
+    ) -> None:
         """Load the graphs.
 
         Args:
@@ -47,6 +47,8 @@ class Runtime:
             threads: CPU threads of one inference.
             device: ``cpu``, ``cuda``, or ``auto``: CUDA where it works, else the CPU, with a warning if the GPU build
                 of ONNX Runtime is installed and finds no GPU.
+            cuda: what CUDA is told, where it is used.
+            separator: a graph to run in the place of the bundle's, such as one of another precision.
 
         Raises:
             ValueError: an argument is out of range, or a graph cannot be loaded or is not what the manifest says.
@@ -60,21 +62,21 @@ class Runtime:
         self._tokenizer = Tokenizer.from_file(str(bundle.file("tokenizer.json")))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(bundle.embedder.max_tokens)
-        open_session = _Opener(threads, device).open
-        self._separator = open_session(bundle.file("separator.onnx"))
-        self._text = open_session(bundle.file("text.onnx"))
-        self._audio = open_session(bundle.file("audio.onnx"))
-        self.provider: str = self._separator.get_providers()[0]
-        inputs = {tensor.name for tensor in self._separator.get_inputs()}
-        expected = set(separator_inputs(bundle.network.conditioning))
-        if inputs != expected:
+        open_graph = Opener(threads, device, cuda or CudaOptions()).open
+        self._separator = open_graph(separator or bundle.file("separator.onnx"))
+        self._text = open_graph(bundle.file("text.onnx"))
+        audio = open_graph(bundle.file("audio.onnx"))
+        self._audio = AudioGraph(audio, bundle.embedder)
+        self.provider: str = self._separator.provider
+        self._inputs = separator_inputs(bundle.network.conditioning)
+        if set(self._separator.inputs) != set(self._inputs):
             raise ValueError(
-                f"{bundle.file('separator.onnx')}: inputs must be {sorted(expected)}, got {sorted(inputs)}"
+                f"{bundle.file('separator.onnx')}: inputs must be {sorted(self._inputs)}, "
+                f"got {sorted(self._separator.inputs)}"
             )
-        heard = [tensor.name for tensor in self._audio.get_inputs()]
-        if heard != [bundle.embedder.audio_input]:
+        if audio.inputs != [bundle.embedder.audio_input]:
             raise ValueError(
-                f"{bundle.file('audio.onnx')}: its input must be {bundle.embedder.audio_input}, got {heard}"
+                f"{bundle.file('audio.onnx')}: its input must be {bundle.embedder.audio_input}, got {audio.inputs}"
             )
 
     def embed(self, prompts: Sequence[str]) -> Embedding:
@@ -101,12 +103,16 @@ class Runtime:
             bands ``[K, N]``, N a multiple of ``frame_multiple`` -> ``[P, K, N]`` in 0..1, as the graph gives it:
             whoever serves it checks that it is finite
         """
-        tokens, padding, pooled = embedding
-        inputs = {"bands": bands[None], "pooled": pooled[None]}
-        if self.bundle.network.conditioning == "attention":
-            inputs |= {"tokens": tokens[None], "padding": padding[None]}
-        mask: np.ndarray = self._separator.run(["mask"], inputs)[0][0]
-        return mask
+        return self.masks([(bands, embedding)])[0]
+
+    def masks(self, windows: Sequence[tuple[np.ndarray, Embedding]]) -> list[np.ndarray]:
+        """Masks of several windows in one run, as :meth:`mask` gives each; a batch is filled up to a bucket.
+
+        Raises:
+            ValueError: there is none, there are more than the largest bucket, or they differ in frames or prompts.
+        """
+        mask = self._separator.run(["mask"], stack(windows, self._inputs))[0]
+        return list(mask[: len(windows)])
 
     @property
     def audio_rate(self) -> int | None:
@@ -128,28 +134,7 @@ class Runtime:
         Raises:
             ValueError: ``sound`` is not what the audio tower takes, or is a waveform of no samples.
         """
-        if sound.ndim != (1 if self.audio_rate else 2):
-            wanted = f"a waveform [T] at {self.audio_rate} Hz" if self.audio_rate else "bands [K, N]"
-            raise ValueError(f"the audio tower takes {wanted}, got an array of {list(sound.shape)}")
-        return pooled @ (self._hear_waveform(sound) if self.audio_rate else self._hear_bands(sound))
-
-    def _hear_bands(self, bands: np.ndarray) -> np.ndarray:
-        short = _MIN_AUDIO_FRAMES - bands.shape[1]
-        if short > 0:
-            bands = np.pad(bands, ((0, 0), (0, short)))
-        heard: np.ndarray = self._audio.run(["embedding"], {"bands": np.asarray(bands, np.float32)[None]})[0][0]
-        return heard
-
-    def _hear_waveform(self, waveform: np.ndarray) -> np.ndarray:
-        """As the embedder does: short ones repeated, of long ones the mean over windows that cover them."""
-        length = self.bundle.embedder.audio_samples
-        repeated = np.tile(np.asarray(waveform, np.float32), repeats(len(waveform), length))
-        padded = np.pad(repeated, (0, max(0, length - len(repeated))))
-        windows = (padded[start : start + length] for start in window_starts(len(padded), length))
-        # One at a time: an hour's windows would not fit into memory.
-        mean = np.mean([self._audio.run(["embedding"], {"waveform": part[None]})[0][0] for part in windows], axis=0)
-        heard: np.ndarray = mean / np.linalg.norm(mean)
-        return heard
+        return pooled @ self._audio.hear(sound)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -167,13 +152,43 @@ class Runtime:
         Without a calibration it is the logistic function of ``logit_scale`` times the cosine, whatever the masks.
         """
         cosine = self.similarity(sound, embedding[2])
-        calibration = self.calibration
-        if calibration is None:
+        if masks is None or not self._hears_stems:
+            return self._probabilities(cosine)
+        return self._probabilities(cosine, self.stem_similarity(sound, masks, embedding[2]), energy_db(sound, masks))
+
+    def presences(self, windows: Sequence[tuple[np.ndarray, Embedding, np.ndarray]]) -> list[np.ndarray]:
+        """As :meth:`presence`, of several windows of bands and their masks, alike in frames, in few runs."""
+        heard = self._audio.hear_bands(np.stack([bands for bands, _, _ in windows]))
+        cosines = [pooled @ row for (_, (_, _, pooled), _), row in zip(windows, heard, strict=True)]
+        if not self._hears_stems:
+            return [self._probabilities(cosine) for cosine in cosines]
+        rows = [
+            (prompt, mask * bands)
+            for bands, (_, _, pooled), masks in windows
+            for prompt, mask in zip(pooled, masks, strict=True)
+        ]
+        embedded = self._audio.hear_bands(np.stack([stem for _, stem in rows]))
+        of_stems = np.array(
+            [float(prompt @ row) if stem.any() else 0.0 for (prompt, stem), row in zip(rows, embedded, strict=True)]
+        )
+        ends = np.cumsum([len(masks) for _, _, masks in windows])
+        return [
+            self._probabilities(cosine, stem_cosine, energy_db(bands, masks))
+            for cosine, stem_cosine, (bands, _, masks) in zip(
+                cosines, np.split(of_stems, ends[:-1]), windows, strict=True
+            )
+        ]
+
+    @property
+    def _hears_stems(self) -> bool:
+        return self.calibration is not None and bool(self.calibration.separated)
+
+    def _probabilities(
+        self, cosine: np.ndarray, stem_cosine: np.ndarray | None = None, stem_energy_db: np.ndarray | None = None
+    ) -> np.ndarray:
+        if self.calibration is None:
             return logistic(self.bundle.embedder.logit_scale * cosine)
-        if masks is None or not calibration.separated:
-            return probabilities(calibration, cosine)
-        stem_cosine = self.stem_similarity(sound, masks, embedding[2])
-        return probabilities(calibration, cosine, stem_cosine, energy_db(sound, masks))
+        return probabilities(self.calibration, cosine, stem_cosine, stem_energy_db)
 
     def stem_similarity(self, bands: np.ndarray, masks: np.ndarray, pooled: np.ndarray) -> np.ndarray:
         """Cosines ``[P]`` of each stem of a window with its own prompt; 0 for a silent one.
@@ -183,7 +198,7 @@ class Runtime:
         """
         return np.array(
             [
-                float(prompt @ self._hear_bands(mask * bands)) if mask.any() else 0.0
+                float(prompt @ self._audio.hear(mask * bands)) if mask.any() else 0.0
                 for mask, prompt in zip(masks, pooled, strict=True)
             ]
         )
@@ -226,74 +241,3 @@ class Runtime:
 def separator_inputs(conditioning: str) -> tuple[str, ...]:
     """Names of the separator's inputs; token features are there only for a network that attends to them."""
     return ("bands", "pooled", "tokens", "padding") if conditioning == "attention" else ("bands", "pooled")
-
-
-class _Opener:
-    """What every session is opened with."""
-
-    def __init__(self, threads: int, device: str) -> None:
-        self._onnxruntime = _import_onnxruntime()
-        options = self._onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        # Threads that spin for work between two windows take the cores from whoever does the transforms.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors; what matters of the providers is checked below
-        self._options, self._device = options, device
-        self._providers: list[Any] = [_CPU]
-        offered = _CUDA in self._onnxruntime.get_available_providers()
-        if device == "cuda" and not offered:
-            raise RuntimeError(
-                f"device 'cuda' needs the GPU build of ONNX Runtime, this one offers only "
-                f"{', '.join(self._onnxruntime.get_available_providers())}; "
-                f"mend it with: pip uninstall -y onnxruntime && pip install 'winnow[gpu]'"
-            )
-        if device != "cpu" and offered:
-            self._load_cuda_libraries()
-            # Full precision, so that a GPU answers as a CPU does; an exhaustive search of convolutions would stall at
-            # the first window of each new length.
-            self._providers.insert(0, (_CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}))
-
-    def open(self, path: Path) -> Any:
-        """Load a graph, and see that the device is really the one meant: ONNX Runtime falls back without a word."""
-        try:
-            session = self._onnxruntime.InferenceSession(str(path), self._options, providers=self._providers)
-        except Exception as error:  # its exceptions have no common base but this
-            raise ValueError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-        if len(self._providers) > 1 and session.get_providers()[0] != _CUDA:
-            if self._device == "cuda":
-                raise RuntimeError(
-                    "device 'cuda' was asked for and CUDA cannot be used: no GPU, driver or CUDA library"
-                )
-            _log.warning("the GPU build of ONNX Runtime is installed and CUDA cannot be used; running on the CPU")
-            self._providers = [_CPU]  # say it once
-        return session
-
-    def _load_cuda_libraries(self) -> None:
-        """Load CUDA and cuDNN from their Python packages, where they are; it prints what it does not find."""
-        if hasattr(self._onnxruntime, "preload_dlls"):
-            with contextlib.redirect_stdout(io.StringIO()):
-                self._onnxruntime.preload_dlls()
-
-
-def _import_onnxruntime() -> Any:
-    """ONNX Runtime, if exactly one build of it is installed; the two share one folder and break each other."""
-    builds = ("onnxruntime", "onnxruntime-gpu")
-    installed = []
-    for build in builds:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            importlib.metadata.distribution(build)
-            installed.append(build)
-    if len(installed) > 1:
-        raise RuntimeError(
-            "onnxruntime and onnxruntime-gpu are both installed and hide each other; mend it with: "
-            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'winnow[cpu]'   (or 'winnow[gpu]')"
-        )
-    # Its Linux builds report to their maker unless told not to, before the import.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise RuntimeError(
-            "ONNX Runtime is not installed; mend it with: pip install winnow[cpu]   (or winnow[gpu])"
-        ) from error
-    return onnxruntime
