@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from model.calibration import Calibration
+from model.batch import BUCKETS, bucket
 from model.spec import SignalSpec
 from service.call import Call
 from service.embedding import Embedding, join
 from service.engine_thread import EngineThread
-from service.errors import ModelError
+from service.inference import Inference, Task
 from service.listening import Listening
+from service.network import Features, Network
 from service.scheduler import Scheduler
 from service.text_cache import TextCache
 from service.window import Line
@@ -25,58 +25,10 @@ _LOOK_S = 0.1  # how often a call that waits for its window looks whether it is 
 _LEAVE_S = 5.0  # what a closing engine waits for the window that runs
 
 
-class Network(Protocol):
-    """What the engine needs of a model; :class:`model.runtime.Runtime` is one, tests have smaller ones."""
-
-    @property
-    def provider(self) -> str:
-        """Name of what runs the graphs."""
-
-    def embed(self, prompts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Tokens [P, L, D], padding [P, L] bool, pooled [P, E] of prompts."""
-
-    def mask(self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        """Masks [P, K, N] of a window's bands [K, N]."""
-
-    @property
-    def audio_rate(self) -> int | None:
-        """Sample rate of the waveforms that :meth:`presence` takes; None where it takes a window's bands."""
-
-    @property
-    def audio_samples(self) -> int:
-        """Samples of the longest waveform that it takes at once."""
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """How presence was calibrated; None where it is a raw score."""
-
-    def presence(
-        self,
-        sound: np.ndarray,
-        embedding: tuple[np.ndarray, np.ndarray, np.ndarray],
-        masks: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """How surely each prompt is in a window (bands [K, N], its masks) or a waveform [T]: [P] in 0..1."""
-
-
-@dataclass
-class _Ask:
-    """A window as the engine's thread gets it, and when it ran (:func:`time.perf_counter`).
-
-    ``masked`` asks for masks and what is heard, else only for what is heard.
-    """
-
-    sound: np.ndarray
-    embedding: tuple[np.ndarray, np.ndarray, np.ndarray]
-    masked: bool
-    began_s: float = 0.0
-    ended_s: float = 0.0
-
-
 class Asked:
     """An answer of the engine's that may not be there yet."""
 
-    def __init__(self, ask: _Ask, line: Line, answer: Future[Any], asked_s: float) -> None:
+    def __init__(self, ask: Task, line: Line, answer: Future[Any], asked_s: float) -> None:
         self._ask, self._line, self._answer, self._asked_s = ask, line, answer, asked_s
 
     def result(self) -> Any:
@@ -100,9 +52,9 @@ class Asked:
 class Engine:
     """A model in service.
 
-    One window is inferred at a time, on all the threads the model has: several at once on the same cores gain nothing
-    (measured in the reference), and taking turns by window lets a short request pass a long one. Safe to use from
-    several threads.
+    On a CPU one window is inferred at a time, on all the threads the model has: several at once on the same cores gain
+    nothing (measured in the reference), and taking turns by window lets a short request pass a long one. A GPU takes up
+    to ``max_batch`` of them, of any requests, that are alike. Safe to use from several threads.
 
     Attributes:
         signal: the model's signal.
@@ -118,30 +70,37 @@ class Engine:
         version: str,
         about: dict[str, Any],
         cache: TextCache,
+        max_batch: int = 1,
     ) -> None:
         self.network = network
         self.signal = signal
         self.version = version
         self.about = about
         self._cache = cache
-        self.scheduler = Scheduler()
-        self._thread = EngineThread(self.scheduler, self._infer)
+        self.scheduler = Scheduler(max_batch=max_batch)
+        self._inference = Inference(network, self._shrink)
+        self._thread = EngineThread(self.scheduler, self._inference.run)
         self.ready = False
 
     @property
     def stuck(self) -> bool:
         """Whether the engine will never answer again; only a new process helps."""
-        return self._thread.stuck
+        return self._thread.stuck or self._inference.lost
 
     def line(self, call: Call) -> AbstractContextManager[Line]:
         """A call's place among the others, while the block lasts."""
         return self.scheduler.line(call)
 
     def warm_up(self) -> None:
-        """Run every graph once at the shapes that requests use, past the cache, so that the first one is no slower."""
+        """Run every graph once at the shapes that requests use, past the cache, so that the first one is no slower.
+
+        A GPU prepares itself for each batch; one that its memory does not hold is found out here.
+        """
         embedding = join([self._compute("a sound")])
         with self.line(Call()) as line:
-            self.infer(np.ones((self.signal.n_bands, self.signal.window_frames), np.float32), embedding, line)
+            window = np.ones((self.signal.n_bands, self.signal.window_frames), np.float32)
+            for size in BUCKETS[: BUCKETS.index(bucket(self.scheduler.max_batch)) + 1]:
+                self._ask(Task(window, embedding, masked=True, copies=size), line).result()
             if self.network.audio_rate:
                 self.hear(np.ones(self.network.audio_samples, np.float32), embedding, line)
         self.ready = True
@@ -156,9 +115,7 @@ class Engine:
         tokens, padding, pooled = self.network.embed([prompt])
         return Embedding(np.asarray(tokens[0][~padding[0]], np.float32), np.asarray(pooled[0], np.float32))
 
-    def infer(
-        self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray], line: Line
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def infer(self, bands: np.ndarray, embedding: Features, line: Line) -> tuple[np.ndarray, np.ndarray]:
         """Masks of one window and each prompt's presence in it, when the line's turn comes.
 
         Presence is zero from a model that hears waveforms, for which :meth:`hear` is there.
@@ -173,11 +130,11 @@ class Engine:
         mask, heard = self.ask(bands, embedding, line).result()
         return mask, heard
 
-    def ask(self, bands: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray], line: Line) -> Asked:
+    def ask(self, bands: np.ndarray, embedding: Features, line: Line) -> Asked:
         """As :meth:`infer`, but does not wait for the answer, only for room in the line."""
-        return self._ask(_Ask(bands, embedding, masked=True), line)
+        return self._ask(Task(bands, embedding, masked=True), line)
 
-    def hear(self, sound: np.ndarray, embedding: tuple[np.ndarray, np.ndarray, np.ndarray], line: Line) -> np.ndarray:
+    def hear(self, sound: np.ndarray, embedding: Features, line: Line) -> np.ndarray:
         """Each prompt's presence in bands, or in a waveform at the model's ``audio_rate``, when the line's turn comes.
 
         Shape:
@@ -186,46 +143,15 @@ class Engine:
         Raises:
             As :meth:`infer`.
         """
-        heard: np.ndarray = self._ask(_Ask(sound, embedding, masked=False), line).result()
+        heard: np.ndarray = self._ask(Task(sound, embedding, masked=False), line).result()
         return heard
 
-    def _ask(self, ask: _Ask, line: Line) -> Asked:
+    def _ask(self, ask: Task, line: Line) -> Asked:
         asked_s = time.perf_counter()
-        return Asked(ask, line, self.scheduler.submit(line, ask), asked_s)
+        return Asked(ask, line, self.scheduler.submit(line, ask, ask.alike), asked_s)
 
-    def _infer(self, asks: list[_Ask]) -> list[Any]:
-        """On the engine's thread."""
-        answers = []
-        for ask in asks:
-            ask.began_s = time.perf_counter()
-            answers.append(self._masks(ask) if ask.masked else self._presence(ask.sound, ask.embedding))
-            ask.ended_s = time.perf_counter()
-        return answers
-
-    def _masks(self, ask: _Ask) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            mask = self.network.mask(ask.sound, ask.embedding)
-        except FloatingPointError as error:
-            raise ModelError("the model's answer is not finite") from error
-        if not np.isfinite(mask).all():
-            raise ModelError("the model's answer is not finite")
-        if self.network.audio_rate:
-            return mask, np.zeros(len(mask))
-        return mask, self._presence(ask.sound, ask.embedding, mask)
-
-    def _presence(
-        self,
-        sound: np.ndarray,
-        embedding: tuple[np.ndarray, np.ndarray, np.ndarray],
-        masks: np.ndarray | None = None,
-    ) -> np.ndarray:
-        # Nothing is heard in silence, and an audio tower asked all the same divides nothing by nothing.
-        if not sound.any():
-            return np.zeros(len(embedding[2]))
-        heard = self.network.presence(sound, embedding, masks)
-        if not np.isfinite(heard).all():
-            raise ModelError("the model's answer is not finite")
-        return heard
+    def _shrink(self, most: int) -> None:
+        self.scheduler.max_batch = min(self.scheduler.max_batch, most)
 
     def cache_info(self) -> dict[str, Any]:
         """The text cache's tiers and how they fare."""

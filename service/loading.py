@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle import Bundle, BundleError
+from model.device import CUDA
 from model.runtime import Runtime
 from service.breaker import Breaker
 from service.engine import Engine
@@ -16,6 +17,7 @@ from service.redis_tier import RedisTier
 from service.settings import Settings
 from service.text_cache import TextCache
 
+_CUDA_BATCH = 8  # not measured yet: no GPU was at hand; `winnow bench --device cuda` says what pays
 ONNXRUNTIME_BUILDS = ("onnxruntime", "onnxruntime-gpu")
 
 
@@ -36,7 +38,8 @@ def load_engine(settings: Settings) -> Engine:
     except (ValueError, RuntimeError) as error:
         raise StartError(f"the model cannot be loaded on device {settings.device!r}: {error}") from error
     cache = TextCache(text_tower(bundle), settings.cache_entries, redis_tier(settings))
-    engine = Engine(network, bundle.signal, bundle.version, describe(bundle), cache)
+    max_batch = settings.max_batch or (_CUDA_BATCH if network.provider == CUDA else 1)
+    engine = Engine(network, bundle.signal, bundle.version, describe(bundle), cache, max_batch)
     engine.warm_up()
     return engine
 

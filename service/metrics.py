@@ -190,6 +190,7 @@ class Now(Collector):
         inside: requests that arrive, wait, are worked on or whose answer is on its way.
         at_work: requests that have or wait for a thread.
         pending: windows that wait for the engine.
+        max_batch: windows that it takes at once.
         breaker: state of the way to Redis.
         ready: whether a separation would be taken.
         jobs: jobs that have not ended, by state.
@@ -202,6 +203,7 @@ class Now(Collector):
         self.inside: Callable[[], float] = lambda: 0
         self.at_work: Callable[[], float] = lambda: 0
         self.pending: Callable[[], float] = lambda: 0
+        self.max_batch: Callable[[], float] = lambda: 0
         self.breaker: Callable[[], str] = lambda: "off"
         self.ready: Callable[[], bool] = lambda: False
         self.jobs: Callable[[], Mapping[str, int]] = dict
@@ -214,6 +216,9 @@ class Now(Collector):
         yield _gauge("requests_inside", "Requests inside: uploading, waiting, worked on, being answered.", self.inside)
         yield _gauge("requests_at_work", "Requests that have a thread or wait for one.", self.at_work)
         yield _gauge("windows_pending", "Windows that wait for the engine.", self.pending)
+        yield _gauge(
+            "max_batch", "Windows that the engine takes at once; fewer after memory was short.", self.max_batch
+        )
         yield _gauge("ready", "1 when a separation would be taken.", lambda: float(self.ready()))
         yield _gauge("scratch_free_bytes", "Free bytes where temporary files go.", self.scratch_free)
         state = self.breaker()

@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     threads: Annotated[
         int, Field(ge=0, le=256, description="Threads of one inference; 0 takes as many as this process may use.")
     ] = 0
+    max_batch: Annotated[
+        int,
+        Field(ge=0, le=16, description="Windows inferred at once; 0 is 8 on CUDA and 1 on a CPU, which gains nothing."),
+    ] = 0
 
     redis_url: Annotated[
         SecretStr | None,

@@ -72,6 +72,7 @@ class Telemetry:
             return service.separator.engine.scheduler.pending if service.separator else 0
 
         gauges.pending = pending
+        gauges.max_batch = lambda: service.separator.engine.scheduler.max_batch if service.separator else 0
         gauges.killed = lambda: service.separator.nursery.killed if service.separator else {}
         gauges.breaker = breaker
         gauges.model = model

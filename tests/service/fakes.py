@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from model.spec import SignalSpec
 from service.engine import Engine
+from service.network import Features
 from service.text_cache import TextCache
 
 FEATURES = 8
@@ -62,6 +63,12 @@ class FakeNetwork:
         pooled = embedding[2]
         gains = np.where(pooled[:, 0] == 0, 0.0, np.nan if self.not_a_number else self.gain)
         return np.broadcast_to(gains[:, None, None], (len(pooled), *bands.shape)).astype(np.float32)
+
+    def masks(self, windows: Sequence[tuple[np.ndarray, Features]]) -> list[np.ndarray]:
+        return [self.mask(bands, embedding) for bands, embedding in windows]
+
+    def presences(self, windows: Sequence[tuple[np.ndarray, Features, np.ndarray]]) -> list[np.ndarray]:
+        return [self.presence(*window) for window in windows]
 
     def presence(
         self,
