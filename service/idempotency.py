@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from service.errors import InvalidField
 
 HEADER = "Idempotency-Key"
-_MAX_CHARS = 255
+MAX_CHARS = 255
 
 
 def read_key(headers: Headers, owner: str | None) -> str | None:
@@ -28,8 +28,8 @@ def read_key(headers: Headers, owner: str | None) -> str | None:
     if not keys:
         return None
     key = keys[0].strip()
-    if len(keys) > 1 or not 1 <= len(key) <= _MAX_CHARS or not (key.isascii() and key.isprintable()):
-        raise InvalidField(f"one key of 1 to {_MAX_CHARS} printable characters", field=HEADER, limit=_MAX_CHARS)
+    if len(keys) > 1 or not 1 <= len(key) <= MAX_CHARS or not (key.isascii() and key.isprintable()):
+        raise InvalidField(f"one key of 1 to {MAX_CHARS} printable characters", field=HEADER, limit=MAX_CHARS)
     return hashlib.sha256(json.dumps([owner, key]).encode()).hexdigest()
 
 

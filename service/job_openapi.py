@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from service import errors, openapi
 from service.events import MEDIA_TYPE, encode
+from service.idempotency import HEADER, MAX_CHARS
 from service.job import EVENTS, Event, Job
 from service.problems import openapi_responses
 
@@ -49,14 +50,26 @@ def job_response(job: Job, headers: dict[str, str]) -> Response:
     return JSONResponse(job.body(), 200, headers)
 
 
-def _header(name: str, text: str, example: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}} | {
-        "example": example
+def _header(name: str, text: str, example: str, **schema: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": text,
+        "schema": {"type": "string", **schema},
+        "example": example,
     }
 
 
 PREFER = _header("Prefer", "`respond-async`: answer at once with a job (RFC 7240)", "respond-async")
-IDEMPOTENCY = _header("Idempotency-Key", "the same key with the same form is the same job", "4f1c9a7e-2b0d")
+IDEMPOTENCY = _header(
+    HEADER,
+    "the same key with the same form is the same job; with another form it is 422",
+    "4f1c9a7e-2b0d",
+    pattern="^[!-~]([ -~]*[!-~])?$",
+    minLength=1,
+    maxLength=MAX_CHARS,
+)
 _RANGE = [
     _header("Range", "one range of bytes", "bytes=0-65535"),
     _header("If-Range", "an ETag: the range holds if it is still that", '"9f86d081884c7d659a2feaa0c55ad015"'),

@@ -16,6 +16,7 @@ from service.ask import FIELDS, OUTPUTS, PromptLimits, read_ask
 from service.call import Call
 from service.errors import Draining, EngineStuck, NotReady
 from service.formats import FORMATS, SUBTYPES
+from service.idempotency import read_key
 from service.job_submission import prefers_job, submit_job
 from service.jobs import Jobs
 from service.keys import KeyRing
@@ -86,6 +87,7 @@ async def separate(request: Request) -> Response:
     separator = service.require_ready()
     if service.jobs is not None and prefers_job(request.headers):
         return await submit_job(request, service.jobs, preferred=True)
+    read_key(request.headers, None)  # of no use here, but a wrong one is wrong all the same
     timings = request.state.timings = Timings()
     started = time.perf_counter()
     async with read_upload(request, service.settings.min_free_bytes) as (file, fields):
