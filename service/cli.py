@@ -114,10 +114,9 @@ def _serve(options: argparse.Namespace) -> int:
     # Loaded before the port opens: what cannot start says so in one line, and whoever connects is answered at once.
     engine = load_engine(settings)
     try:
-        serve(settings, engine, options.fd)
+        return serve(settings, engine, options.fd)
     finally:
         engine.close()
-    return 0
 
 
 def _separate(options: argparse.Namespace) -> int:

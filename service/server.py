@@ -2,7 +2,8 @@
 
 On SIGTERM uvicorn closes its port at once and ends with the signal's code. Here the service first says that it is not
 ready any more and refuses new work, so that a proxy learns of it; then the port closes and what is in flight may end;
-then what is left is told 503. A second signal skips the waiting.
+then what is left is told 503. A second signal skips the waiting. When the engine will never answer again the process
+says so for a while, and ends by itself with a code that is not 0: its supervisor starts another.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ from service.settings import Settings, listed
 
 log = logging.getLogger("winnow.server")
 _LAST_WORDS_S = 1.0
+_STUCK_S = 10.0  # that a probe may see why, and that a batch which comes to its end after all is forgiven
 
 
-def serve(settings: Settings, engine: Engine, listener: int | None = None) -> None:
+def serve(settings: Settings, engine: Engine, listener: int | None = None) -> int:
     """Serve an engine until a signal ends it; nothing of it runs and no file of a request is left when this returns.
+
+    Returns the exit code: 0, or 1 where the engine would not answer any more.
 
     Args:
         settings: where to listen, and all else.
@@ -46,9 +50,11 @@ def serve(settings: Settings, engine: Engine, listener: int | None = None) -> No
     service: Service = app.state.service
     if service.separator is not None:
         service.separator.warm_up()  # said here, what cannot start is one line; the event loop would say it in forty
-    Server.of(app, settings).run(None if listener is None else [socket.socket(fileno=listener)])
+    server = Server.of(app, settings)
+    server.run(None if listener is None else [socket.socket(fileno=listener)])
     if not service.admission.wait(_LAST_WORDS_S):
         log.warning("work that does not stop is left behind")
+    return int(server.failed)
 
 
 class Server(uvicorn.Server):
@@ -56,6 +62,8 @@ class Server(uvicorn.Server):
 
     Attributes:
         on_hangup: called from the event loop after SIGHUP.
+        stuck: whether the engine will never answer again.
+        failed: whether that is why it has ended.
         holding: whether there is work that nobody else can do, and whose callers have to be able to ask for it.
     """
 
@@ -81,10 +89,13 @@ class Server(uvicorn.Server):
         )
         self.on_hangup: Callable[[], None] = lambda: None
         self.holding: Callable[[], bool] = lambda: False
+        self.stuck: Callable[[], bool] = lambda: False
+        self.failed = False
         self._admission = admission
         self._pre_stop_s = settings.pre_stop_s
         self._grace_s = settings.grace_s
         self._drain_since_s: float | None = None
+        self._stuck_since_s: float | None = None
         self._hung_up = False
         self._at_once = False
 
@@ -95,6 +106,7 @@ class Server(uvicorn.Server):
         server = cls(app, settings, service.admission, app.state.telemetry.ended)
         if service.keys is not None:
             server.on_hangup = functools.partial(service.keys.refresh, force=True)
+        server.stuck = lambda: service.separator is not None and service.separator.engine.stuck
         if service.jobs is not None:
             server.holding = service.jobs.holding
         return server
@@ -129,6 +141,7 @@ class Server(uvicorn.Server):
         if self._hung_up:
             self._hung_up = False
             self.on_hangup()
+        self._watch_engine()
         if self._drain_since_s is not None:
             if not self._admission.draining:
                 log.info("draining: %d requests inside", self._admission.inside)
@@ -137,6 +150,16 @@ class Server(uvicorn.Server):
             if self._at_once or waited_s >= self._grace_s or (waited_s >= 0 and not self.holding()):
                 self.should_exit = True
         return await super().on_tick(counter)
+
+    def _watch_engine(self) -> None:
+        if not self.stuck():
+            self._stuck_since_s = None
+            return
+        if self._stuck_since_s is None:
+            self._stuck_since_s = time.monotonic()
+            log.critical("the engine does not answer; without a change this process ends in %g s", _STUCK_S)
+        if time.monotonic() - self._stuck_since_s >= _STUCK_S:
+            self.failed = self._at_once = self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, let requests end, give up the rest."""

@@ -1,6 +1,6 @@
 """A service in a process of its own around the tests' model: ``python -m tests.service.fake_server PORT DELAY_S``.
 
-Everything but the model is as ``winnow serve`` has it; a window takes DELAY_S.
+Everything but the model is as ``winnow serve`` has it; a window takes DELAY_S, and after SIGUSR1 the device is lost.
 """
 
 from __future__ import annotations
@@ -111,8 +111,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def main(port: int, delay_s: float) -> None:
-    """Serve until a signal."""
+def main(port: int, delay_s: float) -> int:
+    """Serve until a signal; returns the exit code."""
+    from model.device import DeviceLost
     from service.logs import configure_logging
     from service.server import serve
     from service.settings import Settings
@@ -123,11 +124,16 @@ def main(port: int, delay_s: float) -> None:
     network = FakeNetwork()
     network.take_turn = lambda: time.sleep(delay_s)
     engine = fake_engine(network)
+
+    def lose(*_: object) -> None:
+        network.fail = DeviceLost("CUDA failure 700: an illegal memory access was encountered")
+
+    signal.signal(signal.SIGUSR1, lose)
     try:
-        serve(settings, engine)
+        return serve(settings, engine)
     finally:
         engine.close()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    sys.exit(main(int(sys.argv[1]), float(sys.argv[2])))

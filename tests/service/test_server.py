@@ -150,3 +150,13 @@ def test_sighup_reads_the_keys_again(folder: Path, tmp_path: Path) -> None:
         server.signal(signal.SIGHUP)
         until(lambda: "keys read again" in server.said())
         assert httpx.get(f"{server.url}/v1/info", headers={"X-API-Key": "wk_a"}).status_code == 200
+
+
+def test_a_device_that_is_lost_is_told_and_ends_the_process(folder: Path) -> None:
+    with fake_server(folder) as server:
+        assert separate(server).status_code == 200
+        server.signal(signal.SIGUSR1)
+        until(lambda: separate(server).status_code == 503)
+        assert httpx.get(f"{server.url}/healthz").json()["type"] == "/problems/engine-stuck"
+        assert server.process.wait(PATIENCE_S) == 1
+        assert "the device is lost" in server.said()
