@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,9 +14,9 @@ from model.spec import SignalSpec
 from service.call import Call
 from service.embedding import Embedding, join
 from service.engine_thread import EngineThread
-from service.inference import Inference, Task
+from service.inference import Inference, Runner, Task
 from service.listening import Listening
-from service.network import Features, Network
+from service.network import Features, Front, Network
 from service.scheduler import Scheduler
 from service.text_cache import TextCache
 from service.window import Line
@@ -65,27 +65,39 @@ class Engine:
 
     def __init__(
         self,
-        network: Network,
+        network: Front,
         signal: SignalSpec,
         version: str,
         about: dict[str, Any],
         cache: TextCache,
         max_batch: int = 1,
+        runner: Runner | None = None,
     ) -> None:
+        """Start the threads that run windows.
+
+        Args:
+            network: what embeds; a :class:`Network`, which runs windows, unless there is a ``runner``.
+            signal: see above, as are ``version`` and ``about``.
+            version: of the bundle.
+            about: what is said of it.
+            cache: of embeddings.
+            max_batch: windows that are run at once.
+            runner: runs windows elsewhere.
+        """
         self.network = network
         self.signal = signal
         self.version = version
         self.about = about
         self._cache = cache
-        self.scheduler = Scheduler(max_batch=max_batch)
-        self._inference = Inference(network, self._shrink)
-        self._thread = EngineThread(self.scheduler, self._inference.run)
+        self._runner = runner or Inference(cast(Network, network), self._shrink)
+        self.scheduler = Scheduler(max_batch=max_batch, lanes=self._runner.lanes)
+        self._threads = [EngineThread(self.scheduler, self._runner.run) for _ in range(self._runner.lanes)]
         self.ready = False
 
     @property
     def stuck(self) -> bool:
         """Whether the engine will never answer again; only a new process helps."""
-        return self._thread.stuck or self._inference.lost
+        return self._runner.lost or all(thread.stuck for thread in self._threads)
 
     def line(self, call: Call) -> AbstractContextManager[Line]:
         """A call's place among the others, while the block lasts."""
@@ -170,5 +182,7 @@ class Engine:
         """Let go of connections; what waits for a window is cancelled."""
         self.ready = False
         self.scheduler.close()
-        self._thread.join(_LEAVE_S)
+        for thread in self._threads:
+            thread.join(_LEAVE_S)
+        self._runner.close()
         self._cache.close()

@@ -1,4 +1,4 @@
-"""The one thread that runs the network: it takes batches from the scheduler and gives answers back."""
+"""A thread that runs the network: it takes batches from the scheduler and gives answers back."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,17 +38,40 @@ class Task:
         return (*self.sound.shape, len(self.embedding[2])) if self.masked and self.copies == 1 else self
 
 
+class Runner(Protocol):
+    """Who runs batches of windows: :class:`Inference` here, :class:`service.ray_network.RayNetwork` elsewhere."""
+
+    @property
+    def lanes(self) -> int:
+        """Batches that may be out at once."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it will never run anything any more."""
+
+    def run(self, tasks: list[Task]) -> list[Any]:
+        """As :meth:`Inference.run`."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
 class Inference:
-    """Runs batches on a network.
+    """Runs batches on a network, one after the other.
 
     Attributes:
         lost: whether the device will run nothing any more in this process.
     """
 
+    lanes = 1  # several on one device gain nothing
+
     def __init__(self, network: Network, shrink: Callable[[int], None]) -> None:
         """Make it; ``shrink`` is told of the windows that a batch may have from now on, when memory was short."""
         self._network, self._shrink = network, shrink
         self.lost = False
+
+    def close(self) -> None:
+        """Nothing is held: the network is its owner's."""
 
     def run(self, tasks: list[Task]) -> list[Any]:
         """Answers to windows that are alike: masks [P, K, N] and presence [P], or presence, or what went wrong.

@@ -33,15 +33,42 @@ def load_engine(settings: Settings) -> Engine:
         bundle = Bundle.open(settings.model)
     except (BundleError, OSError) as error:
         raise StartError(f"the bundle at {settings.model} cannot be used: {error}") from error
+    cache = TextCache(text_tower(bundle), settings.cache_entries, redis_tier(settings))
+    engine = (ray_engine if settings.engine == "ray" else local_engine)(settings, bundle, cache)
+    engine.warm_up()
+    return engine
+
+
+def local_engine(settings: Settings, bundle: Bundle, cache: TextCache) -> Engine:
+    """An engine of this process.
+
+    Raises:
+        StartError: the graphs cannot be loaded where the settings say.
+    """
     try:
         network = Runtime(bundle, threads=settings.threads or usable_threads(), device=settings.device)
     except (ValueError, RuntimeError) as error:
         raise StartError(f"the model cannot be loaded on device {settings.device!r}: {error}") from error
-    cache = TextCache(text_tower(bundle), settings.cache_entries, redis_tier(settings))
     max_batch = settings.max_batch or (_CUDA_BATCH if network.provider == CUDA else 1)
-    engine = Engine(network, bundle.signal, bundle.version, describe(bundle), cache, max_batch)
-    engine.warm_up()
-    return engine
+    return Engine(network, bundle.signal, bundle.version, describe(bundle), cache, max_batch)
+
+
+def ray_engine(settings: Settings, bundle: Bundle, cache: TextCache) -> Engine:
+    """An engine whose windows run on Ray; with threads unset, replicas of this machine share its cores.
+
+    Raises:
+        StartError: Ray is not installed, or no replica comes up.
+    """
+    try:
+        from service.ray_network import RayNetwork
+    except ImportError as error:
+        raise StartError("WINNOW_ENGINE=ray needs Ray; mend it with: pip install 'winnow[ray]'") from error
+    least, most = settings.ray_min_replicas, settings.ray_max_replicas
+    if least > most:
+        raise StartError(f"WINNOW_RAY_MIN_REPLICAS must be at most WINNOW_RAY_MAX_REPLICAS, got {least} and {most}")
+    threads = settings.threads or max(1, usable_threads() // most)
+    network = RayNetwork(bundle, threads, settings.device, (least, most), settings.ray_address)
+    return Engine(network, bundle.signal, bundle.version, describe(bundle), cache, settings.max_batch or 1, network)
 
 
 def redis_tier(settings: Settings) -> RedisTier | None:

@@ -12,8 +12,8 @@ from model.calibration import Calibration
 Features = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens [P, L, D], padding [P, L] bool, pooled [P, E]
 
 
-class Network(Protocol):
-    """:class:`model.runtime.Runtime` is one, tests have smaller ones."""
+class Front(Protocol):
+    """What the engine asks of a model, wherever its windows run; :class:`service.ray_network.RayNetwork` is one."""
 
     @property
     def provider(self) -> str:
@@ -22,15 +22,9 @@ class Network(Protocol):
     def embed(self, prompts: list[str]) -> Features:
         """Tokens [P, L, D], padding [P, L] bool, pooled [P, E] of prompts."""
 
-    def mask(self, bands: np.ndarray, embedding: Features) -> np.ndarray:
-        """Masks [P, K, N] of a window's bands [K, N]."""
-
-    def masks(self, windows: Sequence[tuple[np.ndarray, Features]]) -> list[np.ndarray]:
-        """As :meth:`mask`, of several windows at once, alike in frames and prompts; asked for where batches pay."""
-
     @property
     def audio_rate(self) -> int | None:
-        """Sample rate of the waveforms that :meth:`presence` takes; None where it takes a window's bands."""
+        """Sample rate of the waveforms that presence takes; None where it takes a window's bands."""
 
     @property
     def audio_samples(self) -> int:
@@ -39,6 +33,16 @@ class Network(Protocol):
     @property
     def calibration(self) -> Calibration | None:
         """How presence was calibrated; None where it is a raw score."""
+
+
+class Network(Front, Protocol):
+    """A model that runs windows here: :class:`model.runtime.Runtime` is one, tests have smaller ones."""
+
+    def mask(self, bands: np.ndarray, embedding: Features) -> np.ndarray:
+        """Masks [P, K, N] of a window's bands [K, N]."""
+
+    def masks(self, windows: Sequence[tuple[np.ndarray, Features]]) -> list[np.ndarray]:
+        """As :meth:`mask`, of several windows at once, alike in frames and prompts; asked for where batches pay."""
 
     def presence(self, sound: np.ndarray, embedding: Features, masks: np.ndarray | None = None) -> np.ndarray:
         """How surely each prompt is in a window (bands [K, N], its masks) or a waveform [T]: [P] in 0..1."""

@@ -206,6 +206,7 @@ INFO = {
     "model": "winnow-base",
     "model_version": "0f3a1b2c4d5e",
     "provider": "CPUExecutionProvider",
+    "engine": "local",
     "jobs": "volatile",
     "cache": {"entries": 3, "max_entries": 1024, "redis": "closed"},
     "limits": {"max_audio_s": 3600.0, "max_channels": 8, "max_prompts": 8},

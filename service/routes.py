@@ -148,6 +148,7 @@ async def info(request: Request) -> Response:
             "model": engine.about.get("name"),
             "model_version": engine.version,
             "provider": engine.network.provider,
+            "engine": settings.engine,
             "fields": list(FIELDS),
             "formats": {name: list(item.subtypes) for name, item in FORMATS.items()},
             "subtypes": list(SUBTYPES),

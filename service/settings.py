@@ -38,6 +38,17 @@ class Settings(BaseSettings):
     threads: Annotated[
         int, Field(ge=0, le=256, description="Threads of one inference; 0 takes as many as this process may use.")
     ] = 0
+    engine: Annotated[
+        Literal["local", "ray"],
+        Field(description="Where windows run: in this process, or on replicas of Ray Serve (extra `ray`)."),
+    ] = "local"
+    ray_address: Annotated[
+        str | None, Field(description="Of a Ray cluster, host:port; without it one of its own on this machine.")
+    ] = None
+    ray_min_replicas: Annotated[int, Field(ge=1, le=256, description="Replicas that are kept when nobody asks.")] = 1
+    ray_max_replicas: Annotated[
+        int, Field(ge=1, le=256, description="Replicas at most; Ray adds them as windows wait.")
+    ] = 2
     max_batch: Annotated[
         int,
         Field(ge=0, le=16, description="Windows inferred at once; 0 is 8 on CUDA and 1 on a CPU, which gains nothing."),

@@ -185,7 +185,7 @@ def test_too_few_answers_are_nobodys(stack: ExitStack) -> None:
     assert all("2 windows got 1 answers" in str(future.exception(0)) for future in futures)
 
 
-@pytest.mark.parametrize(("max_batch", "depth"), [(1, 1), (4, 8)])
+@pytest.mark.parametrize(("max_batch", "depth"), [(1, 2), (4, 8)])
 def test_a_call_waits_while_enough_of_its_windows_are_in_flight(max_batch: int, depth: int) -> None:
     scheduler = Scheduler(max_batch=max_batch)
     put: list[int] = []
@@ -213,11 +213,12 @@ def test_who_waits_for_room_leaves_when_it_is_abandoned() -> None:
     scheduler, left = Scheduler(), threading.Event()
     call = Call()
     with scheduler.line(call) as line:
-        scheduler.submit(line, 0)
+        for number in range(scheduler.depth):
+            scheduler.submit(line, number)
 
         def wait() -> None:
             try:
-                scheduler.submit(line, 1)
+                scheduler.submit(line, scheduler.depth)
             except Abandoned:
                 left.set()
 
