@@ -84,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         "--sections", nargs="+", metavar="SECTION", help="some of: speed latency http memory startup (default: all)"
     )
     bench.add_argument("--no-hour", action="store_true", help="leave out the one-hour file of the memory section")
+    bench.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), help="compare batches, precisions and CUDA's options there instead"
+    )
+    bench.add_argument("--seconds", type=float, default=3.0, help="of each line of that comparison (default: 3)")
     bench.set_defaults(run=_bench)
 
     key = commands.add_parser("key", help="make an API key and its line for WINNOW_API_KEYS_FILE")
@@ -192,6 +196,10 @@ def _deliver(result: Path, out: Path) -> Path:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.device is not None:
+        from service.device_bench import compare
+
+        return compare(options.device, options.seconds, options.json, options.threads)
     from service.bench import run
 
     return run(options.sections, options.threads, not options.no_hour, options.json)
