@@ -102,6 +102,8 @@ class Metrics:
             self._bytes.labels(direction)
         for stage in STAGES:
             self._stages.labels(stage)
+        for why in ("abandoned", "late"):
+            self._dropped.labels(why)
 
     def ended(self, request: Ended, route: str) -> None:
         """Count a request; ``route`` is a template of the application's, or ``other``."""

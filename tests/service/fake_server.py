@@ -43,6 +43,7 @@ class FakeServer:
 
     def start(self) -> None:
         """Start the process (again)."""
+        self._told = False
         plain = {name: value for name, value in os.environ.items() if not name.startswith("WINNOW_")}
         self.process = subprocess.Popen(
             self._command,
@@ -68,11 +69,12 @@ class FakeServer:
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
+        self._told = self._told or number == signal.SIGTERM
         self.process.send_signal(number)
 
     def end(self, timeout_s: float = PATIENCE_S) -> int:
-        """SIGTERM, if it still runs; returns its exit code."""
-        if self.process.poll() is None:
+        """SIGTERM, if it still runs and has had none, for a second one is another order; returns its exit code."""
+        if self.process.poll() is None and not self._told:
             self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(timeout_s)
