@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,17 +33,19 @@ class Spool:
         """Use ``folder``, made if need be; without one a private folder, made when first needed and gone at the end."""
         self._folder = folder
         self._private: Workspace | None = None
+        self._making = threading.Lock()
         self._min_free_bytes = min_free_bytes
 
     @property
     def folder(self) -> Path:
         """Where the jobs' folders are."""
-        if self._folder is None:
-            self._private = self._private or Workspace()
-            self._folder = self._private.path
-        elif self._private is None:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self._folder
+        with self._making:  # the first jobs may come at once, and are to be in one folder
+            if self._folder is None:
+                self._private = Workspace()
+                self._folder = self._private.path
+            elif self._private is None:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return self._folder
 
     def require_room(self) -> None:
         """Raise StorageFull when the disk is nearly full."""

@@ -17,8 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service import spool as spool_module
 from service.job import new_id
 from service.jobs import Jobs
+from service.spool import Spool
+from service.workspace import Workspace
 from tests.service.conftest import Running, required
 from tests.service.fake_server import ROOT
 from tests.service.sounds import encode, noise, silence
@@ -364,6 +367,21 @@ def test_one_key_is_one_job_also_all_at_once(start: Start) -> None:
     running.network.gate.set()
     assert ended(running, path)["status"] == "succeeded"
     assert submit(running, headers=key).json()["status"] == "succeeded"
+
+
+def test_the_first_jobs_share_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Workspace):
+        def __init__(self) -> None:
+            time.sleep(0.05)
+            super().__init__()
+
+    monkeypatch.setattr(spool_module, "Workspace", Slow)
+    spool = Spool(None, 0)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            assert len(set(threads.map(lambda _: spool.folder, range(8)))) == 1
+    finally:
+        spool.close()
 
 
 def test_a_job_belongs_to_its_key(start: Start, tmp_path: Path) -> None:
