@@ -17,6 +17,7 @@ from types import FrameType
 
 from service.errors import StartError
 from service.settings import Settings
+from service.workspace import remove_leftovers
 
 log = logging.getLogger("winnow.workers")
 _BACKLOG = 2_048
@@ -94,6 +95,7 @@ class Workers:
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._listener.close()
+            remove_leftovers()  # of one that was killed, when no other started after it
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)

@@ -78,7 +78,7 @@ def no_room(limit: float | None = None) -> StorageFull:
 
 
 def remove_leftovers() -> int:
-    """Remove the folders of processes that died; returns how many. Called once, at the start."""
+    """Remove the folders of processes that died; returns how many. Called at the start."""
     n_removed = 0
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         if not _NAME.fullmatch(path.name) or path.is_symlink():
