@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 # The same numbers on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_LIBRARY = ctypes.CDLL(None, use_errno=True)
 _VERSION = 1
 _PATH_BENEATH = 1
 _RULE = struct.Struct("=Qi")
@@ -71,6 +72,6 @@ def _restrict(choose: Callable[[int], int], allowed: int | None) -> bool:
 def _call(number: int, *arguments: object) -> int:
     """A system call; negative when it failed."""
     try:
-        return int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
+        return int(_LIBRARY.syscall(number, *arguments))
     except (AttributeError, OSError):
         return -1

@@ -17,6 +17,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000
 _CAPABILITY_VERSION_3 = 0x2008_0522
 _OPEN_FILES = 32
+_LIBRARY = ctypes.CDLL(None, use_errno=True)  # once, and not in every child
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -105,7 +106,7 @@ def _address_space() -> int:
 
 def _system(name: str, *arguments: object) -> int:
     """Call the C library; OSError when it says no, or has no such function."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    function = getattr(_LIBRARY, name, None)
     if function is None:
         raise OSError(f"no {name}")
     result = int(function(*arguments))

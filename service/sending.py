@@ -48,7 +48,8 @@ class AnswerResponse(Response):
                     await send({"type": "http.response.body", "body": chunk, "more_body": bool(left)})
         finally:
             gone.cancel()
-            self._workspace.close()
+            # Not here: a file system may take milliseconds to forget a file, and everybody would wait for it.
+            asyncio.get_running_loop().run_in_executor(None, self._workspace.close)
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -138,7 +138,7 @@ class Separator:
             ]
             position = 0
             for stems in _separated(stream, listening, recording, call.check):
-                mixture = recording.read(position, stems.shape[2])
+                mixture = recording.read(position, stems.shape[2] if ask.wants_residual else 0)
                 position += stems.shape[2]
                 call.tell(position / n_samples)
                 pieces = parts(stems, mixture, ask)
@@ -170,7 +170,8 @@ def parts(stems: np.ndarray, mixture: np.ndarray, ask: Ask) -> list[np.ndarray]:
     """What is written of a block: the stems, the residual, or both, in the encoding's steps where it has them.
 
     Shape:
-        stems [P, C, T] and mixture [C, T] float32; returns arrays [C, T], int32 or float32.
+        stems [P, C, T] and mixture [C, T] float32 (of no samples where no residual is wanted); returns arrays [C, T],
+        int32 or float32.
 
     Raises:
         ModelError: a sample is not finite.

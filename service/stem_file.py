@@ -37,6 +37,13 @@ def frame_type(encoding: Encoding) -> np.dtype:
     return np.dtype({None: "f4", 16: "i2"}.get(encoding.pcm_bits, "i4"))
 
 
+class _Sound(soundfile.SoundFile):
+    """A sound file whose end does not wait for the disk: nobody asks a temporary file to outlive the machine."""
+
+    def flush(self) -> None:
+        """Nothing: soundfile does it before it closes, as an fsync, and closing writes the header in any case."""
+
+
 class StemFile:
     """A file of one stem.
 
@@ -57,7 +64,7 @@ class StemFile:
             self._resampler = soxr.ResampleStream(sample_rate, self.sample_rate, n_channels, dtype="float32")
         bytes_a_sample = {"pcm16": 2, "pcm24": 3}.get(encoding.subtype or "", 4)
         too_long = n_samples * n_channels * bytes_a_sample > _WAV_BYTES
-        self._file = soundfile.SoundFile(
+        self._file = _Sound(
             os.dup(file.fileno()),  # closes what it is given, also when it fails
             "w",
             self.sample_rate,

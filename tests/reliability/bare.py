@@ -41,14 +41,19 @@ class Bare:
         self._separator = Separator.of(self._engine, settings)
 
     def engine_rate(self, audio: bytes, seconds: float) -> float:
-        """Clips a second through spectra and network: what the service would do if all else cost nothing."""
+        """Clips a second through spectra, masks and presence: what the service would do if all else cost nothing."""
         samples, rate = soundfile.read(io.BytesIO(audio), dtype="float32", always_2d=True)
         network, signal = self._engine.network, self._engine.signal
         embeddings, _ = self._engine.embed((PROMPT,))
         embedding = join(embeddings)
 
+        def infer(bands: np.ndarray) -> np.ndarray:
+            mask = network.mask(bands, embedding)
+            network.presence(bands, embedding, mask)
+            return mask
+
         def once() -> None:
-            stream = MaskStream(signal, rate, samples.shape[1], 1, lambda bands: network.mask(bands, embedding))
+            stream = MaskStream(signal, rate, samples.shape[1], 1, infer)
             stream.push(samples.T)
             stream.finish()
 

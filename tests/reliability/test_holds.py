@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import SHIPPED_BUNDLE
-from tests.reliability import contract, leaks, slow_uploads, start
+from tests.reliability import contract, leaks, redis_faults, slow_uploads, start
 from tests.service.fake_server import FakeServer, fake_server
 
 
@@ -32,6 +32,15 @@ def test_slow_uploads_keep_nobody_out(folder: Path) -> None:
     with fake_server(folder) as server:
         result = slow_uploads.run(server, n_slow=200, seconds=3)
     assert set(result.honest) == {200} and result.n_honest >= 1
+
+
+@pytest.mark.parametrize("fault", redis_faults.FAULTS)
+def test_redis_in_trouble_fails_no_request(tmp_path: Path, fault: str) -> None:
+    """How long each takes is for the program to say, on a quiet machine; here it must be well below a stuck call's."""
+    result = redis_faults.run(tmp_path, fault, 8, shipped=False, redis_pause_s=0.5)
+    assert result.statuses == {200}
+    assert max(result.at_first_s + result.then_s) < 5
+    assert (result.recovered_s is None) == (fault == "absent")
 
 
 @pytest.mark.skipif(not (SHIPPED_BUNDLE / "manifest.json").is_file(), reason="no bundle ships with this checkout")

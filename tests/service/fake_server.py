@@ -116,16 +116,18 @@ def free_port() -> int:
 def main(port: int, delay_s: float) -> int:
     """Serve until a signal; returns the exit code."""
     from model.device import DeviceLost
+    from service.loading import redis_tier
     from service.logs import configure_logging
     from service.server import serve
     from service.settings import Settings
+    from service.text_cache import TextCache
     from tests.service.fakes import FakeNetwork, fake_engine
 
     settings = Settings(port=port)
     configure_logging(settings)
     network = FakeNetwork()
     network.take_turn = lambda: time.sleep(delay_s)
-    engine = fake_engine(network)
+    engine = fake_engine(network, TextCache("fake", settings.cache_entries, redis_tier(settings)))
 
     def lose(*_: object) -> None:
         network.fail = DeviceLost("CUDA failure 700: an illegal memory access was encountered")

@@ -87,13 +87,13 @@ def test_a_fault_costs_its_own_request_alone(service: Running, fault: str) -> No
 def test_no_file_is_read_in_the_service_itself(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service's own process opens WAVs to write, and nothing to read."""
     opened = []
-    real = soundfile.SoundFile
+    real = soundfile.SoundFile.__init__
 
-    def spy(file: object, mode: str = "r", *arguments: object, **options: object) -> soundfile.SoundFile:
+    def spy(sound: soundfile.SoundFile, file: object, mode: str = "r", *arguments: object, **options: object) -> None:
         opened.append((mode, options.get("format")))
-        return real(file, mode, *arguments, **options)
+        real(sound, file, mode, *arguments, **options)
 
-    monkeypatch.setattr(soundfile, "SoundFile", spy)
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", spy)
     for name in ("wav", "flac", "ogg", "mp3"):
         assert service.separate(GOOD, format=name).status_code == 200
     assert opened == [("w", "WAV")]
