@@ -39,6 +39,7 @@ class Admission:
     """Places for ``running + waiting`` requests, threads for ``running``. Used from the event loop's thread.
 
     Attributes:
+        leaving: whoever asks is told to send nothing more here; what comes all the same is taken.
         draining: nobody else is let in.
     """
 
@@ -46,6 +47,7 @@ class Admission:
         """Begin with nobody inside; an upload slower than ``min_rate`` bytes a second makes place when it is full."""
         self.running = running
         self.waiting = waiting
+        self.leaving = False
         self.draining = False
         self._min_rate = min_rate
         self._visits: set[Visit] = set()

@@ -97,7 +97,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.add_middleware(Gate, settings=settings, admission=service.admission, keys=keys, form_bytes=_FORM_BYTES)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_options(settings))
-    app.add_middleware(Envelope, on_end=telemetry.ended, draining=lambda: service.admission.draining)
+    app.add_middleware(Envelope, on_end=telemetry.ended, leaving=lambda: service.admission.leaving)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -78,12 +78,12 @@ class Envelope:
     """
 
     def __init__(
-        self, app: ASGIApp, on_end: Callable[[Record], None] = write_line, draining: Callable[[], bool] = lambda: False
+        self, app: ASGIApp, on_end: Callable[[Record], None] = write_line, leaving: Callable[[], bool] = lambda: False
     ) -> None:
-        """Wrap ``app``; ``on_end`` takes each request's record, ``draining`` says whether connections should end."""
+        """Wrap ``app``; ``on_end`` takes each request's record, ``leaving`` says whether connections should end."""
         self.app = app
         self._on_end = on_end
-        self._draining = draining
+        self._leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -96,7 +96,7 @@ class Envelope:
             request_id = uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        exchange = _Exchange(receive, send, request_id, headers, self._draining)
+        exchange = _Exchange(receive, send, request_id, headers, self._leaving)
         started = time.perf_counter()
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -106,7 +106,7 @@ class Envelope:
             await exchange.answer(scope, problems.problem_of(error))
         except asyncio.CancelledError:
             # The server cancels what has not ended by the end of its grace.
-            if not self._draining() or exchange.status:
+            if not self._leaving() or exchange.status:
                 raise
             await exchange.answer(scope, problems.problem_of(Draining("the service stops", retry_after_s=1)))
         except Exception:
@@ -137,12 +137,12 @@ class _Exchange:
     """One request and its response as they pass."""
 
     def __init__(
-        self, receive: Receive, send: Send, request_id: str, headers: Headers, draining: Callable[[], bool]
+        self, receive: Receive, send: Send, request_id: str, headers: Headers, leaving: Callable[[], bool]
     ) -> None:
         self._receive = receive
         self._send = send
         self._request_id = request_id
-        self._draining = draining
+        self._leaving = leaving
         self._body_ended = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         # Reading on would ask the client for the body that it has not sent.
         self._invited = headers.get("expect", "").lower() != "100-continue"
@@ -167,7 +167,7 @@ class _Exchange:
             headers["X-Request-ID"] = self._request_id
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Cache-Control", "no-store")
-            if not self._body_ended or self._draining():
+            if not self._body_ended or self._leaving():
                 headers["Connection"] = "close"
         elif not self._body_ended and not message.get("more_body", False):
             # The response is whole for its reader, who knows its length; the connection ends in finish().

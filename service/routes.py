@@ -132,7 +132,7 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Whether a separation would be taken: the model is loaded and warm, and the service is not about to stop."""
     service = service_of(request)
-    if service.admission.draining:
+    if service.admission.leaving:
         raise Draining("the service is about to stop", retry_after_s=1)
     service.require_ready()
     return JSONResponse({"status": "ready"})

@@ -143,10 +143,12 @@ class Server(uvicorn.Server):
             self.on_hangup()
         self._watch_engine()
         if self._drain_since_s is not None:
-            if not self._admission.draining:
+            if not self._admission.leaving:
                 log.info("draining: %d requests inside", self._admission.inside)
-            self._admission.draining = True
+            self._admission.leaving = True
             waited_s = time.monotonic() - self._drain_since_s - self._pre_stop_s
+            # Until then a proxy may not have heard of it, and cannot send elsewhere a body that it has passed on.
+            self._admission.draining = waited_s >= 0
             if self._at_once or waited_s >= self._grace_s or (waited_s >= 0 and not self.holding()):
                 self.should_exit = True
         return await super().on_tick(counter)
@@ -163,7 +165,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, let requests end, give up the rest."""
-        self._admission.draining = True
+        self._admission.leaving = self._admission.draining = True
         await self._take_those_at_the_door()
         ending = asyncio.create_task(self._give_up_in_time())
         await super().shutdown(sockets)

@@ -56,7 +56,7 @@ class Telemetry:
         gauges, admission = self.metrics.gauges, service.admission
         gauges.inside = lambda: admission.inside
         gauges.at_work = lambda: admission.at_work
-        gauges.ready = lambda: service.ready and not admission.draining
+        gauges.ready = lambda: service.ready and not admission.leaving
 
         def breaker() -> str:
             return str(service.separator.engine.cache_info()["redis"]) if service.separator else "off"

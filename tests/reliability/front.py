@@ -1,18 +1,28 @@
-"""A proxy as small as can be, in front of replicas: what one refuses, or whose port is closed, another is asked.
+"""Proxies in front of replicas: one as small as can be, and HAProxy with the configuration that is shipped.
 
-As nginx has it with ``proxy_next_upstream error http_503 non_idempotent``, but stricter: a connection that breaks off
-without an answer is a failure (502).
+What one replica refuses, or whose port is closed, the small one asks another. As nginx has it with
+``proxy_next_upstream error http_503 non_idempotent``, but stricter: a connection that breaks off without an answer is a
+failure (502).
 """
 
 from __future__ import annotations
 
 import http.client
 import itertools
+import os
+import socket
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
+
+from tests.service.conftest import required
+from tests.service.fake_server import ROOT, free_port
+from tests.service.wire import until
+
+HAPROXY_CONFIG = ROOT / "docker" / "proxy" / "haproxy.cfg"
 
 
 class Front:
@@ -90,3 +100,35 @@ class Front:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class Haproxy:
+    """HAProxy on a free port while the block lasts, in front of two replicas on these ports of loopback."""
+
+    n_repeated = 0  # it does not say
+
+    def __init__(self, ports: list[int]) -> None:
+        one, two = ports
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        addresses = {"BIND": self._port, "ONE": one, "TWO": two}
+        self._environment = {f"WINNOW_{name}": f"127.0.0.1:{port}" for name, port in addresses.items()}
+
+    def __enter__(self) -> Self:
+        command = [required("haproxy"), "-db", "-f", str(HAPROXY_CONFIG)]
+        self._process = subprocess.Popen(
+            command, env={**os.environ, **self._environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(self._listens, 30)
+        return self
+
+    def _listens(self) -> bool:
+        assert self._process.poll() is None, "haproxy has ended"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()

@@ -1,6 +1,7 @@
 """Two replicas behind a proxy, restarted one after the other under load: no request fails.
 
-``python -m tests.reliability.rolling_restart`` sends 500 requests and restarts each replica in between.
+``python -m tests.reliability.rolling_restart`` sends 500 requests and restarts each replica in between; with
+``--proxy haproxy`` through HAProxy and the configuration that is shipped, which never sends a body twice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.reliability.front import Front
+from tests.reliability.front import Front, Haproxy
 from tests.service.fake_server import PATIENCE_S, FakeServer
 from tests.service.sounds import encode, noise
 
@@ -34,10 +35,15 @@ class Result:
     seconds: float
 
 
-def restart_under_load(folder: Path, n_requests: int, n_clients: int, delay_s: float) -> Result:
+PROXIES: dict[str, type[Front] | type[Haproxy]] = {"small": Front, "haproxy": Haproxy}
+
+
+def restart_under_load(
+    folder: Path, n_requests: int, n_clients: int, delay_s: float, pre_stop_s: float = 0.5, proxy: str = "small"
+) -> Result:
     """Start two replicas, ask until each was restarted and ``n_requests`` have been answered."""
     sound = encode(noise(5 * 16_000))
-    replicas = [_replica(folder / str(number), delay_s) for number in range(2)]
+    replicas = [_replica(folder / str(number), delay_s, pre_stop_s) for number in range(2)]
     statuses: list[int] = []
     lock = threading.Lock()
     asked = iter(range(n_requests))
@@ -60,12 +66,15 @@ def restart_under_load(folder: Path, n_requests: int, n_clients: int, delay_s: f
             while len(statuses) < (number + 1) * n_requests // 4:
                 time.sleep(0.01)
             exit_codes.append(replica.end())
-            replicas[number] = _replica(replica.folder, delay_s, replica.port)
+            replicas[number] = _replica(replica.folder, delay_s, pre_stop_s, replica.port)
 
     try:
         for replica in replicas:
             replica.wait_until_ready()
-        with Front([replica.port for replica in replicas]) as front, ThreadPoolExecutor(n_clients + 1) as threads:
+        with (
+            PROXIES[proxy]([replica.port for replica in replicas]) as front,
+            ThreadPoolExecutor(n_clients + 1) as threads,
+        ):
             work = [threads.submit(client, front.url) for _ in range(n_clients)]
             threads.submit(restart).result()
             for each in work:
@@ -84,9 +93,9 @@ def restart_under_load(folder: Path, n_requests: int, n_clients: int, delay_s: f
     )
 
 
-def _replica(folder: Path, delay_s: float, port: int = 0) -> FakeServer:
+def _replica(folder: Path, delay_s: float, pre_stop_s: float, port: int = 0) -> FakeServer:
     folder.mkdir(exist_ok=True)
-    replica = FakeServer(folder, port=port, delay_s=delay_s, pre_stop_s=0.5)
+    replica = FakeServer(folder, port=port, delay_s=delay_s, pre_stop_s=pre_stop_s)
     if port:
         replica.wait_until_ready()
     return replica
@@ -98,9 +107,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--delay", type=float, default=0.02, help="seconds of a window in the model (default: 0.02)")
+    parser.add_argument("--pre-stop", type=float, default=0.5, help="seconds from SIGTERM to the closed port")
+    parser.add_argument("--proxy", choices=sorted(PROXIES), default="small")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = restart_under_load(Path(folder), options.requests, options.clients, options.delay)
+        result = restart_under_load(
+            Path(folder), options.requests, options.clients, options.delay, options.pre_stop, options.proxy
+        )
     print(json.dumps(asdict(result), indent=2))
     raise SystemExit(result.n_failed > 0 or result.left_behind != [])
 

@@ -106,7 +106,8 @@ def test_every_route_with_another_method_and_every_path_that_is_not(service: Run
 
 def test_every_route_while_draining(start) -> None:
     service = start()
-    service_of(service).admission.draining = True
+    admission = service_of(service).admission
+    admission.leaving = admission.draining = True
     for method, path in operations(service):
         answer = ask(service, method, path)
         assert answer.headers["connection"] == "close"
