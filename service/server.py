@@ -80,6 +80,7 @@ class Server(uvicorn.Server):
                 port=settings.port,
                 http=connection,  # type: ignore[arg-type]
                 ws="none",
+                loop="asyncio",  # the same, whatever else is installed (Ray brings uvloop)
                 log_config=None,
                 access_log=False,
                 server_header=False,

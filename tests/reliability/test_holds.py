@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +48,6 @@ def test_the_first_request_is_not_much_slower_than_the_tenth(folder: Path) -> No
     assert start.run(folder, n_starts=2).first_to_tenth < 3
 
 
-@pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="extra reliability; see the test below")
 def test_the_service_keeps_what_its_document_promises(folder: Path) -> None:
     with fake_server(folder) as server:
         result = contract.run_until(server.url, 100)
@@ -57,7 +55,7 @@ def test_the_service_keeps_what_its_document_promises(folder: Path) -> None:
 
 
 def test_the_service_keeps_its_document_walked_by_hand(folder: Path) -> None:
-    """Without schemathesis too: every operation, with each field right and wrong."""
+    """Every operation, with each field right and wrong."""
     with fake_server(folder) as server:
         answers = contract.walk(server.url)
     assert [line for line in answers if not line.endswith("as promised")] == []
@@ -66,7 +64,6 @@ def test_the_service_keeps_its_document_walked_by_hand(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_thousand_requests_from_the_document(folder: Path) -> None:
-    pytest.importorskip("schemathesis", reason="extra reliability")
     with fake_server(folder) as server:
         result = contract.run_until(server.url, 2_000)
     assert result.failures == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +128,7 @@ def test_what_ray_cannot_do_is_said_at_the_start() -> None:
         load_engine(Settings(engine="ray", ray_min_replicas=3, ray_max_replicas=2))
 
 
-@pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
-def test_without_ray_the_start_says_what_to_install() -> None:
+def test_without_ray_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "service.ray_network", None)  # as when its import fails
     with pytest.raises(StartError, match=r"pip install 'winnow\[ray\]'"):
         load_engine(Settings(engine="ray"))
