@@ -21,8 +21,8 @@ import httpx
 from tests.reliability.report import Report
 from tests.service.conftest import RedisServer, required
 from tests.service.fake_server import PATIENCE_S, FakeServer
+from tests.service.job_calls import events
 from tests.service.sounds import encode, noise
-from tests.service.test_jobs import events
 from tests.service.wire import until
 
 LEASE_S = 2.0

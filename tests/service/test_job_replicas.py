@@ -12,8 +12,8 @@ import pytest
 
 from tests.reliability.job_takeover import PATIENCE_S, Replicas, look, replicas, submit, take_over
 from tests.service.fake_server import FakeServer, fake_server
+from tests.service.job_calls import SOUND, events, windows
 from tests.service.sounds import encode, noise
-from tests.service.test_jobs import SOUND, events, windows
 from tests.service.wire import until
 
 

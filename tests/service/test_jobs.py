@@ -6,79 +6,19 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from service import spool as spool_module
 from service.job import new_id
-from service.jobs import Jobs
-from service.spool import Spool
-from service.workspace import Workspace
-from tests.service.conftest import Running, required
+from tests.service.conftest import required
 from tests.service.fake_server import ROOT
-from tests.service.sounds import encode, noise, silence
+from tests.service.job_calls import SOUND, Start, at_work, ended, events, jobs_of, look, problem, submit, windows
+from tests.service.sounds import encode, noise
 from tests.service.test_separation import unzip
-from tests.service.wire import closed, connect, head, leave, service_of, until
-
-SOUND = encode(noise(16_000))
-Start = Callable[..., Running]
-
-
-def windows(count: int) -> bytes:
-    """A recording of about so many windows."""
-    return encode(silence(count * 5 * 8_000), 8_000)
-
-
-def submit(
-    running: Running,
-    sound: bytes = SOUND,
-    prompt: str | list[str] = "dog",
-    headers: Mapping[str, str] = MappingProxyType({}),
-    **more: str,
-) -> httpx.Response:
-    return running.client.post(
-        "/v1/jobs", files={"audio": ("a.wav", sound)}, data={"prompt": prompt, **more}, headers=dict(headers)
-    )
-
-
-def look(running: Running, path: str) -> dict[str, Any]:
-    answer = running.client.get(path)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
-
-
-def ended(running: Running, path: str) -> dict[str, Any]:
-    until(lambda: look(running, path)["status"] not in ("queued", "running"))
-    return look(running, path)
-
-
-def jobs_of(running: Running) -> Jobs:
-    jobs = service_of(running).jobs
-    assert jobs is not None
-    return jobs
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.headers["content-type"] == "application/problem+json", answer.text
-    assert answer.json()["status"] == answer.status_code
-    return answer.status_code, answer.json()["type"].removeprefix("/problems/")
-
-
-def events(text: str) -> list[tuple[int, str, dict[str, Any]]]:
-    found = re.findall(r"^id: (\d+)\nevent: (\w+)\ndata: (.*)\n\n", text, re.MULTILINE)
-    return [(int(number), name, json.loads(data)) for number, name, data in found]
-
-
-def at_work(running: Running, path: str) -> None:
-    until(lambda: look(running, path)["status"] == "running" and running.network.entered.is_set())
+from tests.service.wire import closed, connect, head, leave, until
 
 
 @pytest.mark.parametrize(
@@ -287,47 +227,12 @@ def test_cancel_a_running_job_and_none_of_its_windows_run_on(start: Start) -> No
     assert ended(running, submit(running).headers["location"])["status"] == "succeeded"
 
 
-def test_delete_what_has_ended(start: Start) -> None:
-    running = start()
-    path = submit(running).headers["location"]
-    result = ended(running, path)["result"]
-    for _ in range(2):
-        assert running.client.delete(path).status_code == 204
-        assert look(running, path)["status"] == "expired"
-        assert problem(running.client.get(result)) == (410, "job-gone")
-    assert list(jobs_of(running).spool.folder.iterdir()) == []
-
-
 def test_no_such_job(start: Start) -> None:
     running = start()
     for job_id in (new_id(), "x", "0" * 33, "%2e%2e"):
         for method, path in (("GET", ""), ("GET", "/events"), ("GET", "/result"), ("GET", "/result/a"), ("DELETE", "")):
             answer = running.client.request(method, f"/v1/jobs/{job_id}{path}")
             assert answer.status_code == 404, (method, job_id, path)
-
-
-def test_unfinished_jobs_have_no_result_yet(start: Start) -> None:
-    running = start()
-    running.network.gate.clear()
-    path = submit(running).headers["location"]
-    answer = running.client.get(f"{path}/result")
-    assert problem(answer) == (409, "job-unfinished") and int(answer.headers["retry-after"]) >= 1
-    assert int(running.client.get(path).headers["retry-after"]) >= 1
-    running.network.gate.set()
-    ended(running, path)
-    assert problem(running.client.get(f"{path}/result/..%2fupload")) == (404, "not-found")
-    assert problem(running.client.get(f"{path}/result/upload")) == (404, "job-not-found")
-
-
-def test_results_expire(start: Start) -> None:
-    running = start(job_keep_s=0.5, job_remember_s=1.5)
-    path = submit(running).headers["location"]
-    until(lambda: look(running, path)["status"] == "expired")
-    assert problem(running.client.get(f"{path}/result")) == (410, "job-gone")
-    until(lambda: list(jobs_of(running).spool.folder.iterdir()) == [])
-    until(lambda: running.client.get(path).status_code == 404)
-    assert problem(running.client.get(f"{path}/result")) == (404, "job-not-found")
-    assert problem(running.client.delete(path)) == (404, "job-not-found")
 
 
 def test_bounds_refuse_before_the_body(start: Start) -> None:
@@ -345,13 +250,6 @@ def test_bounds_refuse_before_the_body(start: Start) -> None:
     running.network.gate.set()
 
 
-def test_the_spool_is_bounded(start: Start) -> None:
-    running = start(max_spool_bytes=2**20)
-    assert problem(submit(running, encode(noise(2**20)))) == (503, "storage-full")
-    assert list(jobs_of(running).spool.folder.iterdir()) == []
-    assert ended(running, submit(running).headers["location"])["status"] == "succeeded"
-
-
 def test_one_key_is_one_job_also_all_at_once(start: Start) -> None:
     running = start()
     running.network.gate.clear()
@@ -367,21 +265,6 @@ def test_one_key_is_one_job_also_all_at_once(start: Start) -> None:
     running.network.gate.set()
     assert ended(running, path)["status"] == "succeeded"
     assert submit(running, headers=key).json()["status"] == "succeeded"
-
-
-def test_the_first_jobs_share_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Slow(Workspace):
-        def __init__(self) -> None:
-            time.sleep(0.05)
-            super().__init__()
-
-    monkeypatch.setattr(spool_module, "Workspace", Slow)
-    spool = Spool(None, 0)
-    try:
-        with ThreadPoolExecutor(8) as threads:
-            assert len(set(threads.map(lambda _: spool.folder, range(8)))) == 1
-    finally:
-        spool.close()
 
 
 def test_a_job_belongs_to_its_key(start: Start, tmp_path: Path) -> None:
@@ -407,74 +290,10 @@ def test_a_job_belongs_to_its_key(start: Start, tmp_path: Path) -> None:
     assert running.client.get(f"{path}/result", headers=mine).status_code == 200
 
 
-def test_ranges_of_results_equal_the_whole(start: Start) -> None:
-    running = start()
-    path = submit(running, prompt=["dog", "rain"]).headers["location"]
-    job = ended(running, path)
-
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.sampled_from([job["result"], *(stem["href"] for stem in job["stems"])]), st.data())
-    def check(url: str, data: st.DataObject) -> None:
-        whole = running.client.get(url)
-        size = len(whole.content)
-        assert whole.headers["accept-ranges"] == "bytes"
-        ends = st.one_of(st.none(), st.integers(0, size + 10), st.sampled_from([0, size - 1, size]))
-        first, last = data.draw(ends), data.draw(ends)
-        asked = f"bytes={'' if first is None else first}-{'' if last is None else last}"
-        etag = data.draw(st.sampled_from([None, whole.headers["etag"], '"another"']))
-        answer = running.client.get(url, headers={"Range": asked} | ({"If-Range": etag} if etag else {}))
-        if etag == '"another"' or first is last is None or (None not in (first, last) and last < first):  # type: ignore[operator]
-            assert (answer.status_code, answer.content) == (200, whole.content)
-            return
-        begin = max(size - last, 0) if first is None else first  # type: ignore[operator]
-        end = size if first is None or last is None else min(last + 1, size)
-        if begin >= end:
-            assert problem(answer) == (416, "range-not-satisfiable")
-            assert answer.headers["content-range"] == f"bytes */{size}"
-            return
-        assert (answer.status_code, answer.content) == (206, whole.content[begin:end])
-        assert answer.headers["content-range"] == f"bytes {begin}-{end - 1}/{size}"
-        assert answer.headers["etag"] == whole.headers["etag"]
-
-    check()
-
-
-def test_conditional_requests(start: Start) -> None:
-    running = start()
-    url = ended(running, submit(running).headers["location"])["result"]
-    whole = running.client.get(url)
-    etag = whole.headers["etag"]
-    assert re.fullmatch(r'"[0-9a-f]{32}"', etag)
-    for value in (etag, f'"x", W/{etag}', "*"):
-        answer = running.client.get(url, headers={"If-None-Match": value})
-        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
-    assert running.client.get(url, headers={"If-None-Match": '"x"'}).content == whole.content
-    for several in ("bytes=0-1,4-5", "pages=1-2", "bytes=x-y"):
-        assert running.client.get(url, headers={"Range": several}).content == whole.content
-    only_head = running.client.head(url)
-    assert (only_head.status_code, only_head.content) == (200, b"")
-    assert only_head.headers["content-length"] == str(len(whole.content))
-
-
 def test_info_says_that_jobs_are_volatile(start: Start) -> None:
     running = start(max_jobs_waiting=7)
     info = running.client.get("/v1/info").json()
     assert info["jobs"] == "volatile" and info["limits"]["max_jobs_waiting"] == 7
-
-
-def test_what_nobody_knows_is_swept_away_and_nothing_else(start: Start) -> None:
-    running = start()
-    path = submit(running).headers["location"]
-    ended(running, path)
-    jobs = jobs_of(running)
-    orphan, foreign = jobs.spool.folder / new_id(), jobs.spool.folder / "something of the operator's"
-    for folder in (orphan, foreign):
-        folder.mkdir()
-    jobs.sweep(3_600)
-    assert orphan.exists()
-    jobs.sweep(0)
-    assert not orphan.exists() and foreign.exists()
-    assert running.client.get(f"{path}/result").status_code == 200
 
 
 def test_the_lines_of_the_document_run(start: Start, tmp_path: Path) -> None:
