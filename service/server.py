@@ -13,6 +13,7 @@ import contextlib
 import functools
 import logging
 import os
+import select
 import signal
 import socket
 import time
@@ -33,6 +34,7 @@ from service.settings import Settings, listed
 
 log = logging.getLogger("winnow.server")
 _LAST_WORDS_S = 1.0
+_DOOR_S = 0.5
 _STUCK_S = 10.0  # that a probe may see why, and that a batch which comes to its end after all is forgiven
 
 
@@ -174,11 +176,17 @@ class Server(uvicorn.Server):
 
     async def _take_those_at_the_door(self) -> None:
         """Accept who is connected already: a closed port resets them, and they would not know whether to repeat."""
-        for server in self.servers:
-            for listener in server.sockets:
+        listeners = [listener for server in self.servers for listener in server.sockets]
+        if self._drain_since_s is not None:  # with the signal every process that shares the port leaves
+            for listener in listeners:
                 with socket.socket(fileno=os.dup(listener.fileno())) as same:
                     same.listen(0)  # new ones are not answered, and find the port closed when they ask again
-        await asyncio.sleep(0.05)
+        until_s = time.monotonic() + _DOOR_S
+        await asyncio.sleep(_DOOR_S / 10)
+        while select.select(listeners, [], [], 0)[0] and time.monotonic() < until_s:
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()  # before anything else runs: at the last look nobody was there
 
     async def _give_up_in_time(self) -> None:
         until_s = time.monotonic() + self._grace_s

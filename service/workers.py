@@ -107,6 +107,8 @@ class Workers:
             for process in self._processes:
                 if process.poll() is None:
                     process.send_signal(number)
+            if self._stopping:
+                self._listener.close()  # or the port would stay open after the last worker has closed it
 
     def _replace(self, codes: list[int | None]) -> bool:
         """Start a new one for each that died; False when that has no end."""

@@ -77,8 +77,8 @@ class Front:
                 status, answer = response.status, response.read()
                 if status != 503:
                     return status, response.getheaders(), answer
-            except (OSError, http.client.HTTPException):
-                return 502, [], b"an answer broke off"
+            except (OSError, http.client.HTTPException) as error:
+                return 502, [], f"an answer broke off: {error!r}".encode()
             finally:
                 connection.close()
             self._repeat()

@@ -1,10 +1,12 @@
 """Row 2: four times as many requests as can be served, each sent when it is due whatever becomes of the others.
 
-Saturation is measured in the same run, before and after. ``python -m tests.reliability.overload [seconds]``
+Saturation is measured in the same run, before and after. ``python -m tests.reliability.overload [seconds]``; with
+``--expect`` clients wait to be asked for their body, as curl does with more than a megabyte.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
 import sys
@@ -98,13 +100,13 @@ async def measure(once: Once, health: Once, seconds: float, saturate_s: float, c
     return Overload((before, after), replies, seen_health, seen_lags, seconds, (saturated_cpu, overloaded_cpu))
 
 
-def run(seconds: float = 60.0) -> int:
+def run(seconds: float = 60.0, *, expect: bool = False) -> int:
     """Measure for so long; returns the exit code."""
     report = Report(f"overload: {TIMES:g} times what can be served, clips of {CLIP_S:g} s, {seconds:g} s")
     settings = Settings(threads=2)
     with ServerProcess(settings) as server:
         target = Target(server.port)
-        once = target.asks(separation(clip(CLIP_S)))
+        once = target.asks(separation(clip(CLIP_S), **({"Expect": "100-continue"} if expect else {})))
         asyncio.run(closed_loop(once, CLIENTS, 2.0))
         seen = asyncio.run(measure(once, target.asks(get("/healthz")), seconds, seconds / 4))
     tell(report, seen, settings.deadline_s)
@@ -134,4 +136,8 @@ def tell(report: Report, seen: Overload, deadline_s: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(*map(float, sys.argv[1:2])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seconds", nargs="?", type=float, default=60.0)
+    parser.add_argument("--expect", action="store_true", help="clients wait to be asked for their body")
+    options = parser.parse_args()
+    sys.exit(run(options.seconds, expect=options.expect))

@@ -27,7 +27,7 @@ class Result:
     """What became of the requests."""
 
     n_requests: int
-    n_failed: int
+    failures: list[str]
     n_repeated_by_the_proxy: int
     n_restarts: int
     exit_codes: list[int]
@@ -44,29 +44,31 @@ def restart_under_load(
     """Start two replicas, ask until each was restarted and ``n_requests`` have been answered."""
     sound = encode(noise(5 * 16_000))
     replicas = [_replica(folder / str(number), delay_s, pre_stop_s) for number in range(2)]
-    statuses: list[int] = []
+    answers: list[str] = []
     lock = threading.Lock()
-    asked = iter(range(n_requests))
+    restarted = threading.Event()
     exit_codes: list[int] = []
     began_s = time.monotonic()
 
     def client(url: str) -> None:
         with httpx.Client(base_url=url, timeout=PATIENCE_S) as session:
-            while True:
+            while len(answers) < n_requests or not restarted.is_set():
+                try:
+                    failure = _failure(
+                        session.post("/separate", files={"audio": sound}, data={"prompt": "dog"}), len(sound)
+                    )
+                except httpx.HTTPError as error:
+                    failure = repr(error)
                 with lock:
-                    if next(asked, None) is None:
-                        return
-                answer = session.post("/separate", files={"audio": sound}, data={"prompt": "dog"})
-                whole = answer.status_code == 200 and len(answer.content) == len(sound)
-                with lock:
-                    statuses.append(200 if whole else answer.status_code or 1)
+                    answers.append(failure)
 
     def restart() -> None:
         for number, replica in enumerate(replicas):
-            while len(statuses) < (number + 1) * n_requests // 4:
+            while len(answers) < (number + 1) * n_requests // 4:
                 time.sleep(0.01)
             exit_codes.append(replica.end())
             replicas[number] = _replica(replica.folder, delay_s, pre_stop_s, replica.port)
+            time.sleep(pre_stop_s)  # the proxy has to hear of the new one before the other may leave
 
     try:
         for replica in replicas:
@@ -76,21 +78,30 @@ def restart_under_load(
             ThreadPoolExecutor(n_clients + 1) as threads,
         ):
             work = [threads.submit(client, front.url) for _ in range(n_clients)]
-            threads.submit(restart).result()
+            try:
+                threads.submit(restart).result()
+            finally:
+                restarted.set()
             for each in work:
                 each.result()
             n_repeated = front.n_repeated
     finally:
         last = [replica.end() for replica in replicas]
     return Result(
-        n_requests=len(statuses),
-        n_failed=sum(status != 200 for status in statuses),
+        n_requests=len(answers),
+        failures=[failure for failure in answers if failure],
         n_repeated_by_the_proxy=n_repeated,
         n_restarts=len(exit_codes),
         exit_codes=exit_codes + last,
         left_behind=[path.name for replica in replicas for path in replica.folder.iterdir()],
         seconds=round(time.monotonic() - began_s, 1),
     )
+
+
+def _failure(answer: httpx.Response, n_bytes: int) -> str:
+    if answer.status_code != 200:
+        return f"{answer.status_code}: {answer.text[:200]}"
+    return "" if len(answer.content) == n_bytes else f"{len(answer.content)} bytes of {n_bytes}"
 
 
 def _replica(folder: Path, delay_s: float, pre_stop_s: float, port: int = 0) -> FakeServer:
@@ -115,7 +126,7 @@ def main() -> None:
             Path(folder), options.requests, options.clients, options.delay, options.pre_stop, options.proxy
         )
     print(json.dumps(asdict(result), indent=2))
-    raise SystemExit(result.n_failed > 0 or result.left_behind != [])
+    raise SystemExit(result.failures != [] or result.left_behind != [])
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def test_sigterm_under_load_fails_nobody_who_asks_again(folder: Path) -> None:
 
 def test_rolling_restart_of_two_replicas_fails_nobody(tmp_path: Path) -> None:
     result = restart_under_load(tmp_path, n_requests=80, n_clients=4, delay_s=0.01)
-    assert (result.n_failed, result.n_requests, result.n_restarts) == (0, 80, 2)
+    assert (result.failures, result.n_restarts) == ([], 2) and result.n_requests >= 80
     assert result.left_behind == []
 
 
