@@ -76,16 +76,14 @@ class Nursery:
         Raises:
             ChildError: there is no process to fork one.
         """
-        link, their_link = socket.socketpair()
-        cord, their_cord = socket.socketpair()
         job = {"target": target, "arguments": arguments, "limits": limits.__dict__, "may_exec": may_exec}
+        data = json.dumps(job).encode()
         try:
-            with their_link, their_cord:
-                self._send([their_cord.fileno(), their_link.fileno(), *files])
-            send_frame(link, json.dumps(job).encode())
+            try:
+                link, cord = self._fork(data, files)
+            except (BrokenPipeError, ConnectionResetError):  # killed with what it had been sent and not read
+                link, cord = self._fork(data, files)
         except OSError as error:
-            link.close()
-            cord.close()
             self._count(work, "lost")
             raise ChildError("no child process can be started") from error
         return Child(link, cord, limits, lambda reason: self._count(work, reason))
@@ -121,6 +119,20 @@ class Nursery:
     def _count(self, work: str, reason: str) -> None:
         with self._lock:
             self.killed[work, reason] += 1
+
+    def _fork(self, job: bytes, files: Sequence[int]) -> tuple[socket.socket, socket.socket]:
+        """Have a child forked and give it its job; returns its link and its cord."""
+        link, their_link = socket.socketpair()
+        cord, their_cord = socket.socketpair()
+        try:
+            with their_link, their_cord:
+                self._send([their_cord.fileno(), their_link.fileno(), *files])
+            send_frame(link, job)
+        except BaseException:
+            link.close()
+            cord.close()
+            raise
+        return link, cord
 
     def _send(self, descriptors: list[int]) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,6 +174,30 @@ def test_the_forking_process_may_be_killed() -> None:
     wait_until(lambda: _starts(nursery))
     assert pid_of(nursery) != first
     nursery.close()
+
+
+def test_the_forking_process_may_be_killed_before_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was sent is lost with it, and is sent again to the next."""
+    children = Nursery()
+    children.warm_up()
+    first = children.process
+    assert first is not None
+    os.kill(first.pid, signal.SIGSTOP)
+    send_fds = socket.send_fds
+
+    def send_and_kill(control: socket.socket, *message: Any) -> int:
+        sent = send_fds(control, *message)
+        first.kill()
+        first.wait(PATIENCE_S)
+        return sent
+
+    monkeypatch.setattr(nursery.socket, "send_fds", send_and_kill)
+    try:
+        with contextlib.closing(children.start("service.forkserver:ping", {}, [], GENEROUS, work="test")) as child:
+            assert child.result(lambda: None)
+        assert pid_of(children) != first.pid
+    finally:
+        children.close()
 
 
 def _starts(nursery: Nursery) -> bool:
