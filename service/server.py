@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 from service.admission import Admission
 from service.app import create_app
 from service.connection import Connection
+from service.door import bolt
 from service.engine import Engine
 from service.envelope import Record, write_line
 from service.routes import Service
@@ -180,7 +181,7 @@ class Server(uvicorn.Server):
         if self._drain_since_s is not None:  # with the signal every process that shares the port leaves
             for listener in listeners:
                 with socket.socket(fileno=os.dup(listener.fileno())) as same:
-                    same.listen(0)  # new ones are not answered, and find the port closed when they ask again
+                    bolt(same)
         until_s = time.monotonic() + _DOOR_S
         await asyncio.sleep(_DOOR_S / 10)
         while select.select(listeners, [], [], 0)[0] and time.monotonic() < until_s:
