@@ -19,6 +19,7 @@ from model.bundle import Bundle
 from model.calibration import Calibration
 from model.device import DEVICES, CudaOptions, Opener
 from model.presence import energy_db, logistic, probabilities
+from model.sharing import share_out
 from model.spectral import MaskStream, separate
 
 __all__ = ["DEVICES", "Embedding", "Runtime", "separator_inputs"]
@@ -212,8 +213,10 @@ class Runtime:
         mask, n_prompts = self._masker(prompts)
         return MaskStream(self.bundle.signal, sample_rate, n_channels, n_prompts, mask)
 
-    def separate(self, waveform: np.ndarray, sample_rate: int, prompts: Sequence[str] | Embedding) -> np.ndarray:
-        """Separate a whole waveform.
+    def separate(
+        self, waveform: np.ndarray, sample_rate: int, prompts: Sequence[str] | Embedding, *, exhaustive: bool = False
+    ) -> np.ndarray:
+        """Separate a whole waveform; ``exhaustive`` says that the prompts name every sound in it.
 
         Shape:
             ``[C, T]`` -> ``[P, C, T]``
@@ -222,10 +225,12 @@ class Runtime:
             ValueError: as :meth:`stream`.
             FloatingPointError: a mask is not finite.
         """
-        mask, n_prompts = self._masker(prompts)
+        mask, n_prompts = self._masker(prompts, exhaustive)
         return separate(self.bundle.signal, sample_rate, waveform, n_prompts, mask)
 
-    def _masker(self, prompts: Sequence[str] | Embedding) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    def _masker(
+        self, prompts: Sequence[str] | Embedding, exhaustive: bool = False
+    ) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
         is_embedding = isinstance(prompts, tuple) and len(prompts) == 3 and isinstance(prompts[2], np.ndarray)
         embedding: Any = prompts if is_embedding else self.embed([str(prompt) for prompt in prompts])
 
@@ -233,9 +238,13 @@ class Runtime:
             answer = self.mask(bands, embedding)
             if not np.isfinite(answer.sum()):  # a sum is finite only if all it adds up is
                 raise FloatingPointError("the model's mask is not finite")
-            return answer
+            return self._shared(bands, embedding, answer) if exhaustive else answer
 
         return mask, len(embedding[2])
+
+    def _shared(self, bands: np.ndarray, embedding: Embedding, masks: np.ndarray) -> np.ndarray:
+        weighs = self.calibration is not None and not self.audio_rate
+        return share_out(masks, len(masks), self.presence(bands, embedding, masks) if weighs else None)
 
 
 def separator_inputs(conditioning: str) -> tuple[str, ...]:

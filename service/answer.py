@@ -123,5 +123,6 @@ def manifest_of(stems: list[Stem], recording: Recording, ask: Ask, version: str)
             if stem.presence is not None
         ],
         "negatives": list(ask.negatives),
+        "exhaustive": ask.exhaustive,
         "residual": next(({"file": stem.path.name} for stem in stems if stem.prompt is None), None),
     }

@@ -10,7 +10,8 @@ from service.errors import InvalidField, MissingField
 from service.formats import Encoding, choose_encoding
 
 OUTPUTS = ("target", "residual", "both")
-FIELDS = ("audio", "prompt", "negative", "output", "format", "subtype")
+FIELDS = ("audio", "prompt", "negative", "exhaustive", "output", "format", "subtype")
+_FLAG = ("true", "false")
 # Characters that reorder the text around them: a prompt in a log or a manifest must read as it is.
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -25,6 +26,7 @@ class Ask:
         encoding: of every stem.
         zip_wanted: whether even a single stem goes into a zip.
         negatives: sounds that are lowered in every stem, normalised.
+        exhaustive: whether prompts and negatives are all the sounds that there are.
     """
 
     prompts: tuple[str, ...]
@@ -32,6 +34,7 @@ class Ask:
     encoding: Encoding
     zip_wanted: bool = False
     negatives: tuple[str, ...] = ()
+    exhaustive: bool = False
 
     @property
     def wants_stems(self) -> bool:
@@ -70,12 +73,15 @@ def read_ask(fields: Mapping[str, list[str]], accept: str | None, limits: Prompt
     if not prompts:
         raise MissingField("name a sound", field="prompt", limit=f"1 to {limits.max_prompts} prompts")
     negatives = read_phrases(fields.get("negative", []), "negative", limits)
+    exhaustive = _flag(fields, "exhaustive")
+    if exhaustive and len(prompts) + len(negatives) < 2:
+        raise InvalidField("one sound alone is the recording itself; name the others too", field="exhaustive", limit=2)
     output = _single(fields, "output")
     output = "target" if output is None else output
     if output not in OUTPUTS:
         raise InvalidField("unknown output", field="output", limit=list(OUTPUTS))
     encoding, zip_wanted = choose_encoding(_single(fields, "format"), _single(fields, "subtype"), accept)
-    return Ask(prompts, output, encoding, zip_wanted, negatives)
+    return Ask(prompts, output, encoding, zip_wanted, negatives, exhaustive)
 
 
 def _single(fields: Mapping[str, list[str]], name: str) -> str | None:
@@ -83,6 +89,13 @@ def _single(fields: Mapping[str, list[str]], name: str) -> str | None:
     if len(values) > 1:
         raise InvalidField(f"{name} may be given once", field=name, limit=1)
     return values[0].strip().lower() if values else None
+
+
+def _flag(fields: Mapping[str, list[str]], name: str) -> bool:
+    value = _single(fields, name)
+    if value not in (None, *_FLAG):
+        raise InvalidField(f"{name} is true or false", field=name, limit=list(_FLAG))
+    return value == "true"
 
 
 def refuse_unknown(fields: Iterable[str], known: tuple[str, ...]) -> None:

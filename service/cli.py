@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SOUND",
         help="a sound to lower in every stem; may be repeated",
     )
+    separate.add_argument(
+        "--exhaustive", action="store_true", help="these are all the sounds that there are: share the recording out"
+    )
     separate.add_argument("--output", default="target", choices=("target", "residual", "both"))
     separate.add_argument("--format", help="wav, flac, ogg or mp3 (default: the suffix of --out, else wav)")
     separate.add_argument("--subtype", help="pcm16, pcm24 or float32")
@@ -134,6 +137,8 @@ def _separate(options: argparse.Namespace) -> int:
     settings = Settings()
     out: Path | None = options.out
     fields = {"prompt": options.prompt, "negative": options.negative, "output": [options.output]}
+    if options.exhaustive:
+        fields["exhaustive"] = ["true"]
     suffix = out.suffix.removeprefix(".").lower() if out is not None else ""
     chosen = options.format or (suffix if suffix not in ("", "zip") else None)
     if chosen:

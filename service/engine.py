@@ -170,13 +170,21 @@ class Engine:
         return self._cache.info()
 
     def listen(
-        self, embeddings: list[Embedding], line: Line, sample_rate: int, n_wanted: int | None = None
+        self,
+        embeddings: list[Embedding],
+        line: Line,
+        sample_rate: int,
+        n_wanted: int | None = None,
+        *,
+        exhaustive: bool = False,
     ) -> Listening:
         """Begin a recording, whose windows take the turns of ``line``.
 
         Embeddings after the first ``n_wanted`` are of negatives: they lower the masks of the rest, and have none.
+        ``exhaustive`` says that there is no sound but these.
         """
-        return Listening(self, embeddings, line, sample_rate, len(embeddings) if n_wanted is None else n_wanted)
+        n_wanted = len(embeddings) if n_wanted is None else n_wanted
+        return Listening(self, embeddings, line, sample_rate, n_wanted, exhaustive=exhaustive)
 
     def close(self) -> None:
         """Let go of connections; what waits for a window is cancelled."""

@@ -159,6 +159,7 @@ def ask_to_json(ask: Ask) -> dict[str, Any]:
     return {
         "prompts": list(ask.prompts),
         "negatives": list(ask.negatives),
+        "exhaustive": ask.exhaustive,
         "output": ask.output,
         "format": ask.encoding.format.name,
         "subtype": ask.encoding.subtype,
@@ -169,7 +170,14 @@ def ask_to_json(ask: Ask) -> dict[str, Any]:
 def ask_of_json(record: dict[str, Any]) -> Ask:
     """The ask again."""
     encoding = Encoding(FORMATS[record["format"]], record["subtype"])
-    return Ask(tuple(record["prompts"]), record["output"], encoding, record["zip"], tuple(record["negatives"]))
+    return Ask(
+        tuple(record["prompts"]),
+        record["output"],
+        encoding,
+        record["zip"],
+        tuple(record["negatives"]),
+        record.get("exhaustive", False),  # a job of an earlier version has none
+    )
 
 
 def problem_to_json(problem: Problem) -> dict[str, Any]:

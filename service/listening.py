@@ -8,6 +8,7 @@ import numpy as np
 
 from model.negatives import lower
 from model.presence import Presence, PresenceMeter
+from model.sharing import share_out
 from model.spectral import LaterMask
 from service.embedding import Embedding, join
 from service.hearing import Hearing
@@ -27,9 +28,12 @@ class Listening:
         line: Line,
         sample_rate: int,
         n_wanted: int,
+        *,
+        exhaustive: bool = False,
     ) -> None:
         self._engine = engine
         self._n_wanted = n_wanted
+        self._exhaustive = exhaustive
         self._embedding = join(embeddings)
         self._line = line
         self._meter = PresenceMeter(engine.signal, n_wanted, engine.network.calibration)
@@ -56,10 +60,12 @@ class Listening:
         return self.ask(bands).result()
 
     def _masked(self, bands: np.ndarray, masks: np.ndarray, heard: np.ndarray) -> np.ndarray:
-        # What is heard of a waveform comes by windows of its own, too late to weigh negatives with.
+        # What is heard of a waveform comes by windows of its own, too late to weigh masks with.
         known = None if self._hearing else heard
         self._meter.add(bands, masks[: self._n_wanted], None if known is None else known[: self._n_wanted])
         calibrated = known is not None and self._engine.network.calibration is not None
+        if self._exhaustive:
+            return share_out(masks, self._n_wanted, heard if calibrated else None)
         return lower(masks, self._n_wanted, heard[self._n_wanted :] if calibrated else None)
 
     def finish(self) -> list[Presence]:

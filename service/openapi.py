@@ -58,6 +58,12 @@ SEPARATE_BODY: dict[str, Any] = {
                             "items": _PHRASE,
                             "description": "A sound that must not be in any stem, in words. May be repeated.",
                         },
+                        "exhaustive": {
+                            "type": "boolean",
+                            "default": False,
+                            "description": "Whether prompts and negatives, two at least, name every sound there is: "
+                            "then the recording is shared out among them.",
+                        },
                         "output": {"type": "string", "enum": list(OUTPUTS), "default": OUTPUTS[0]},
                         "format": {
                             "type": "string",

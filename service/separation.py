@@ -127,7 +127,7 @@ class Separator:
         rate, n_channels, n_samples = recording.sample_rate, recording.n_channels, recording.n_samples
         paths = [folder / name for name in file_names(ask)]
         with self.engine.line(call) as line, ExitStack() as stack:
-            listening = self.engine.listen(embeddings, line, rate, len(ask.prompts))
+            listening = self.engine.listen(embeddings, line, rate, len(ask.prompts), exhaustive=ask.exhaustive)
             depth = self.engine.scheduler.depth
             stream = MaskStream(self.engine.signal, rate, n_channels, len(ask.prompts), listening.ask, depth)
             writers = [

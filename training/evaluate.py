@@ -32,9 +32,10 @@ class EvaluateConfig:
 
     ``model`` is a bundle's folder or a checkpoint file, which needs ``embedder``; ``mixture_list`` a file, there or in
     ``sounds``; ``folder``, if given, replaces it. ``asked_by`` is a JSON file, label -> the phrase to ask for it by,
-    instead of the list's own. ``absent`` prompts a mixture; ``rate`` in hertz to render at; ``limit`` mixtures, all
-    with 0; ``bss`` mixtures are scored by BSS-eval, none with 0 and all with -1; ``workers`` mixtures at once on
-    ``threads`` threads each. Empty ``json`` and ``plots`` write to ``runs/evaluation`` and nowhere.
+    instead of the list's own. ``absent`` prompts a mixture; ``exhaustive`` says to the model that these are all its
+    sounds; ``rate`` in hertz to render at; ``limit`` mixtures, all with 0; ``bss`` mixtures are scored by BSS-eval,
+    none with 0 and all with -1; ``workers`` mixtures at once on ``threads`` threads each. Empty ``json`` and ``plots``
+    write to ``runs/evaluation`` and nowhere.
     """
 
     model: str = "model/default"
@@ -44,6 +45,7 @@ class EvaluateConfig:
     folder: str = ""
     asked_by: str = ""
     absent: int = 1
+    exhaustive: bool = False
     rate: int = 48_000
     limit: int = 0
     bss: int = 0
@@ -64,6 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", help="instead of a list: a sub-folder a mixture, with mixture.wav and <prompt>.wav")
     parser.add_argument("--asked-by", help="JSON file, label -> phrase: ask by these instead of the list's prompts")
     parser.add_argument("--absent", type=int, help="prompts a mixture for sounds that are not in it")
+    parser.add_argument(
+        "--exhaustive", action="store_true", default=None,
+        help="share each mixture out among its prompts, the absent ones too (--absent 0 for none)",
+    )  # fmt: skip
     parser.add_argument("--rate", type=int, help="sample rate in Hz to render a list at")
     parser.add_argument("--limit", type=int, help="the first so many mixtures; 0 for all")
     parser.add_argument(
@@ -132,6 +138,7 @@ def _question(config: EvaluateConfig) -> str:
     parts = [fingerprint.of_code(), fingerprint.of_model(Path(config.model)), str(config.absent)]
     parts.append(fingerprint.of_model(Path(config.embedder)) if config.embedder else "")
     parts.append(fingerprint.of_model(Path(config.asked_by)) if config.asked_by else "")
+    parts += ["exhaustive"] if config.exhaustive else []
     sounds = Path(config.sounds)
     parts += [
         fingerprint.of_files(path for path in [sounds / "manifest.csv", sounds / "phrases.json"] if path.is_file())
@@ -180,7 +187,9 @@ def _scored(
     # Threads and not processes: decoding, transforms and the network all let go of Python's lock, and share the model.
     pool = ThreadPoolExecutor(config.workers)
     try:
-        done = pool.map(lambda case: score(case, separator, signal, bss=case.id in with_bss), left)
+        done = pool.map(
+            lambda case: score(case, separator, signal, bss=case.id in with_bss, exhaustive=config.exhaustive), left
+        )
         yield from tqdm(done, desc="evaluating", unit="mixture", total=len(cases), initial=len(cases) - len(left))
     finally:
         pool.shutdown(cancel_futures=True)

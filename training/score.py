@@ -18,8 +18,12 @@ from training.separators import Separator
 _UNNAMED_DB = -60.0  # a rest below this, relative to the mixture, is rounding
 
 
-def score(case: Case, separator: Separator, signal: SignalSpec, *, bss: bool) -> dict[str, Any]:
+def score(
+    case: Case, separator: Separator, signal: SignalSpec, *, bss: bool, exhaustive: bool = False
+) -> dict[str, Any]:
     """Separate a case's mixture by its present and absent prompts and score what comes out.
+
+    ``exhaustive`` says to the separator that these are all there are, which of the absent ones is not true.
 
     Returns:
         ``id``, ``present`` (a row of figures a source) and ``absent`` (a row a prompt), JSON values only, dB; figures
@@ -30,7 +34,9 @@ def score(case: Case, separator: Separator, signal: SignalSpec, *, bss: bool) ->
     """
     scene = case.load()
     asked = [*case.present, *case.absent]
-    stems = separator.separate(scene.mixture, scene.sample_rate, [prompt.prompt for prompt in asked])
+    stems = separator.separate(
+        scene.mixture, scene.sample_rate, [prompt.prompt for prompt in asked], exhaustive=exhaustive
+    )
     n_present = len(case.present)
     figures = _present(scene, stems[:n_present], signal)
     if bss:

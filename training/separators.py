@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from model import spectral
+from model.sharing import share_out
 from model.spec import SignalSpec
 from training.prompts import PromptTable
 
@@ -18,8 +19,10 @@ from training.prompts import PromptTable
 class Separator(Protocol):
     """Separates a recording by phrases."""
 
-    def separate(self, waveform: np.ndarray, sample_rate: int, prompts: list[str]) -> np.ndarray:
-        """``[C, T]`` and P prompts -> ``[P, C, T]``."""
+    def separate(
+        self, waveform: np.ndarray, sample_rate: int, prompts: list[str], *, exhaustive: bool = False
+    ) -> np.ndarray:
+        """``[C, T]`` and P prompts -> ``[P, C, T]``; ``exhaustive`` says that they name every sound."""
         ...
 
 
@@ -29,8 +32,10 @@ class CheckpointSeparator:
     def __init__(self, network: nn.Module, signal: SignalSpec, prompts: PromptTable) -> None:
         self.network, self.signal, self.prompts = network.eval(), signal, prompts
 
-    def separate(self, waveform: np.ndarray, sample_rate: int, prompts: list[str]) -> np.ndarray:
-        """``[C, T]`` and P prompts, each in the table -> ``[P, C, T]``."""
+    def separate(
+        self, waveform: np.ndarray, sample_rate: int, prompts: list[str], *, exhaustive: bool = False
+    ) -> np.ndarray:
+        """``[C, T]`` and P prompts, each in the table -> ``[P, C, T]``; presence is not heard."""
         pooled, tokens, padding = self.prompts.lookup([prompts])
         attends = getattr(getattr(self.network, "spec", None), "conditioning", "") == "attention"
         extra = (tokens, padding) if attends else ()
@@ -38,7 +43,7 @@ class CheckpointSeparator:
         def mask(bands: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
                 found: np.ndarray = self.network(torch.from_numpy(bands)[None], pooled, *extra)[0].float().numpy()
-                return found
+                return share_out(found, len(found)) if exhaustive else found
 
         return spectral.separate(self.signal, sample_rate, waveform, len(prompts), mask)
 

@@ -100,6 +100,13 @@ def test_silence_stays_silent_and_level_is_no_matter(runtime: Runtime) -> None:
     np.testing.assert_allclose(0.01 * loud, soft, atol=1e-5)
 
 
+def test_prompts_that_name_every_sound_share_the_recording(runtime: Runtime) -> None:
+    waveform = some_noise(1.0)
+    shared = runtime.separate(waveform, RATE, ["violin", "dog barking"], exhaustive=True)
+    np.testing.assert_allclose(shared.sum(axis=0), waveform, atol=0.02 * np.abs(waveform).max())
+    assert np.all(runtime.separate(np.zeros((1, RATE), np.float32), RATE, ["violin", "dog"], exhaustive=True) == 0)
+
+
 def test_presence_is_between_0_and_1_at_any_length(runtime: Runtime) -> None:
     for n_frames in (1, 16, 128):
         presence = runtime.presence(some_bands(runtime, n_frames), runtime.embed(PHRASES[:3]))

@@ -80,6 +80,20 @@ def test_a_negative_counts_as_far_as_it_is_likely(real: Running) -> None:
     assert 0 < np.linalg.norm(less) < np.linalg.norm(plain)
 
 
+def test_where_every_sound_is_named_shares_are_as_likely(real: Running) -> None:
+    """The same with phrases as prompts and as negatives, and one that is unlikely takes less than its mask would."""
+    sound = encode(bursts(3.0), subtype="FLOAT")
+    both = real.separate(
+        sound, ["dog barking", "rain on a roof"], exhaustive="true", subtype="float32", output="both"
+    ).content
+    with zipfile.ZipFile(io.BytesIO(both)) as archive:
+        dog, rain, residual = (decode(archive.read(name))[0] for name in archive.namelist()[1:])
+    data = {"negative": "rain on a roof", "exhaustive": "true", "subtype": "float32"}
+    alone, _ = decode(real.separate(sound, "dog barking", **data).content)
+    np.testing.assert_array_equal(alone, dog)
+    assert np.linalg.norm(residual) < 0.05 * np.linalg.norm(dog + rain + residual)
+
+
 def test_suggestions_of_a_real_bundle(real: Running) -> None:
     body = {"vocabulary": ["dog barking", "rain on a roof", "violin"], "limit": "3"}
     files = {"audio": ("mix.wav", encode(bursts(11.0)))}
@@ -102,4 +116,11 @@ def test_the_command_line_suggests_and_takes_negatives(
     assert line[:2] == "0." and line.partition("  ")[2] in ("violin", "dog barking")
     assert cli.main(["separate", str(mix), "dog barking", "--negative", "violin", "-o", str(out)]) == 0
     assert "dog barking: presence 0." in capsys.readouterr().out and out.is_file()
+    assert (
+        cli.main(["separate", str(mix), "dog barking", "violin", "--exhaustive", "-o", str(tmp_path / "all.zip")]) == 0
+    )
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        assert json.loads(archive.read("manifest.json"))["exhaustive"] is True
+    assert cli.main(["separate", str(mix), "dog barking", "--exhaustive", "-o", str(out)]) == 2
+    assert "name the others too" in capsys.readouterr().err
     assert cli.main(["suggest", str(mix), "--limit", "0"]) == 2

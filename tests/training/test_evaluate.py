@@ -30,7 +30,9 @@ class MixtureBack:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
-    def separate(self, waveform: np.ndarray, sample_rate: int, prompts: list[str]) -> np.ndarray:
+    def separate(
+        self, waveform: np.ndarray, sample_rate: int, prompts: list[str], *, exhaustive: bool = False
+    ) -> np.ndarray:
         self.asked.append(prompts)
         return np.stack([waveform] * len(prompts))
 
@@ -41,7 +43,9 @@ class Knowing:
     def __init__(self, answers: dict[str, np.ndarray]) -> None:
         self.answers = answers
 
-    def separate(self, waveform: np.ndarray, sample_rate: int, prompts: list[str]) -> np.ndarray:
+    def separate(
+        self, waveform: np.ndarray, sample_rate: int, prompts: list[str], *, exhaustive: bool = False
+    ) -> np.ndarray:
         return np.stack([self.answers.get(prompt, 0.01 * waveform) for prompt in prompts])
 
 
@@ -186,6 +190,18 @@ def test_the_mask_is_the_networks_whatever_the_company(model: tuple[Path, Path])
     both = separator.separate(sound, 44_100, ["the hiss", "beep"])
     assert both.shape == (2, 2, 20_000)
     np.testing.assert_allclose(both[1], separator.separate(sound, 44_100, ["beep"])[0], atol=1e-5)
+
+
+def test_sounds_that_are_all_named_share_the_mixture(
+    model: tuple[Path, Path], toy_sounds: Path, tmp_path: Path
+) -> None:
+    separator, _ = separators.open_separator(model[0], model[1], ["the hiss", "beep"], threads=1)
+    sound = np.random.default_rng(0).normal(size=(2, 20_000)).astype(np.float32)
+    shared = separator.separate(sound, 44_100, ["the hiss", "beep"], exhaustive=True)
+    assert np.abs(shared.sum(axis=0) - sound).max() < 0.02 * np.abs(sound).max()
+    alone = evaluate(config_of(model, toy_sounds, tmp_path / "out.json", absent=0))
+    named = evaluate(config_of(model, toy_sounds, tmp_path / "out.json", absent=0, exhaustive=True))  # asked anew
+    assert named["present"]["all"]["sdri"]["mean"] != alone["present"]["all"]["sdri"]["mean"]
 
 
 def write_folder(folder: Path, *, rate: int = 16_000) -> Path:
