@@ -39,6 +39,14 @@ SEPARATE_BODY: dict[str, Any] = {
                     "type": "object",
                     "required": ["audio", "prompt"],
                     "additionalProperties": False,
+                    "not": {
+                        "required": ["exhaustive"],
+                        "properties": {
+                            "exhaustive": {"const": True},
+                            "prompt": {"maxItems": 1},
+                            "negative": {"maxItems": 0},
+                        },
+                    },
                     "properties": {
                         "audio": {
                             **_BINARY,

@@ -144,7 +144,10 @@ def _requests(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], 
         item = field.get("items", field)
         for value in item.get("enum", []):
             yield f"{name}={value}", {"files": audio, "data": {**right, name: value}}, True
-        if "enum" in item or item.get("type") == "integer":
+        for value in ("true", "false") if item.get("type") == "boolean" else ():
+            data = {**right, "prompt": ["dog", "rain"], name: value}  # what it says, it says of several
+            yield f"{name}={value}", {"files": audio, "data": data}, True
+        if "enum" in item or item.get("type") in ("integer", "boolean"):
             yield f"{name} wrong", {"files": audio, "data": {**right, name: "neither"}}, False
         if "minimum" in item:
             yield f"{name} low", {"files": audio, "data": {**right, name: str(item["minimum"] - 1)}}, False
