@@ -38,8 +38,16 @@ def test_where_they_make_no_sense(settings: dict[str, str], n_workers: int, said
 
 
 def children(pid: int) -> list[int]:
+    """Workers of a process; any of them may end while it is asked."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [child for child in map(int, found) if b"--fd" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in map(int, found) if b"--fd" in command_of(child)]
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core")
